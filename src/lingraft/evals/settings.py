@@ -1,0 +1,57 @@
+"""What the evaluation stage takes and gives."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from ..manifest import Facts
+from ..settings import StageSettings
+
+__all__ = ["EvalsFacts", "EvalsSettings", "ModelScore", "Sample"]
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class EvalsSettings(StageSettings):
+    """What base, expanded and merged model are compared on."""
+
+    sets: list[str] = []
+    """Corpus sets whose validation split is scored; empty: all."""
+    max_docs: Positive = 500
+    """Documents of each set, at most."""
+    max_tokens: Positive = 2_048
+    """Context; longer documents are scored in windows that share nothing."""
+    prompts: list[str] = []
+    """Beginnings that each model continues, side by side."""
+    temperature: Annotated[float, Field(gt=0)] = 0.8
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.9
+    max_new_tokens: Positive = 100
+
+
+class ModelScore(Facts):
+    """One model on one set."""
+
+    bpb: float
+    """Bits per UTF-8 byte of text, EOS included."""
+    num_docs: int
+    size_bytes: int
+    total_tokens: int
+    tokens_per_char: float
+
+
+class Sample(Facts):
+    """One continuation."""
+
+    prompt: str
+    model: str
+    text: str
+
+
+class EvalsFacts(Facts):
+    """Scores: model (base, expanded, trained) -> set -> score; and languages likewise."""
+
+    scores: dict[str, dict[str, ModelScore]]
+    languages: dict[str, dict[str, ModelScore]]
+    samples: list[Sample]

@@ -1,0 +1,146 @@
+"""One TOML file is a run: one section a stage, checked whole before any work starts."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationError
+
+from .base.settings import BaseSettings
+from .corpus.settings import CorpusSettings
+from .embed.settings import EmbedSettings
+from .encode.settings import EncodeSettings
+from .errors import LingraftError, Problem, RecipeError
+from .evals.settings import EvalsSettings
+from .merge.settings import MergeSettings
+from .mixture import parse_part
+from .report.settings import ReportSettings
+from .settings import Settings, StageSettings, apply_overrides, explain, read_toml
+from .stages import STAGES
+from .tokenizer.settings import TokenizerSettings
+from .train.settings import TrainSettings
+from .vocab.settings import VocabSettings
+
+__all__ = ["Recipe", "RunSettings", "find_problems", "raise_problems", "read_recipe"]
+
+
+class RunSettings(Settings):
+    """The run as a whole."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    """Name of the run's folder."""
+    folder: str = "runs"
+    """Folder of all runs, relative to the working directory."""
+    seed: Annotated[int, Field(ge=0)] = 17
+    """The only source of randomness."""
+    reuse: list[str] = []
+    """Other run folders: a stage that is identical there is linked, not done again."""
+
+
+class Recipe(Settings):
+    """A whole run."""
+
+    run: RunSettings
+    corpus: CorpusSettings
+    base: BaseSettings
+    vocab: VocabSettings
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    embed: EmbedSettings = EmbedSettings()
+    encode: EncodeSettings = EncodeSettings()
+    train: TrainSettings
+    merge: MergeSettings = MergeSettings()
+    evals: EvalsSettings = EvalsSettings()
+    report: ReportSettings = ReportSettings()
+
+    def section(self, stage: str) -> StageSettings:
+        """Settings of one stage."""
+        settings = getattr(self, stage)
+        assert isinstance(settings, StageSettings), f"no stage section '{stage}'"
+        return settings
+
+    @property
+    def run_folder(self) -> Path:
+        """Where the artefacts of this run stand."""
+        return Path(self.run.folder).expanduser() / self.run.name
+
+
+def read_recipe(path: Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Read and check a recipe; every problem is told at once.
+
+    Args:
+        path: The TOML file.
+        overrides: `a.b=value` pairs that replace settings of the file.
+
+    Raises:
+        UsageError: The file cannot be read.
+        RecipeError: A setting is unknown, missing or of the wrong type or range.
+    """
+    tree = apply_overrides(read_toml(path), overrides)
+    try:
+        return Recipe.model_validate(tree)
+    except ValidationError as error:
+        raise explain(Recipe, error, str(path)) from None
+
+
+def find_problems(recipe: Recipe) -> list[Problem]:
+    """Problems that show only across sections or on this machine.
+
+    Checked: sets named anywhere exist in `corpus.sets`; a forced vocabulary choice lies in
+    the search; local sources exist and packages are installed.
+    """
+    return [*_unknown_sets(recipe), *_vocab_choice(recipe), *_sources(recipe)]
+
+
+def raise_problems(recipe: Recipe, source: str) -> None:
+    """Raise `RecipeError` if `find_problems` finds any."""
+    problems = find_problems(recipe)
+    if problems:
+        raise RecipeError(source, problems)
+
+
+def _unknown_sets(recipe: Recipe) -> list[Problem]:
+    known = [s.name for s in recipe.corpus.sets]
+    pretrain = recipe.base.pretrain
+    named = {
+        "vocab.sets": recipe.vocab.sets,
+        "vocab.evaluation": recipe.vocab.evaluation,
+        "train.mixture": [parse_part(p).name for p in recipe.train.mixture],
+        "evals.sets": recipe.evals.sets,
+        "base.pretrain.sets": pretrain.sets if pretrain else [],
+    }
+    return [
+        Problem(key, repr(name), f"no such set in corpus.sets; there are {', '.join(known)}.")
+        for key, names in named.items()
+        for name in names
+        if name not in known
+    ]
+
+
+def _vocab_choice(recipe: Recipe) -> list[Problem]:
+    vocab, problems = recipe.vocab, []
+    if isinstance(vocab.size, int) and vocab.size > vocab.max_pieces:
+        text = f"is larger than vocab.max_pieces = {vocab.max_pieces}."
+        problems.append(Problem("vocab.size", str(vocab.size), text))
+    if isinstance(vocab.num_chars, int) and vocab.num_chars not in vocab.char_counts:
+        text = f"is none of vocab.char_counts = {vocab.char_counts}."
+        problems.append(Problem("vocab.num_chars", str(vocab.num_chars), text))
+    if vocab.char_counts and max(vocab.char_counts) > vocab.max_pieces:
+        text = f"holds a count above vocab.max_pieces = {vocab.max_pieces}."
+        problems.append(Problem("vocab.char_counts", str(vocab.char_counts), text))
+    return problems
+
+
+def _sources(recipe: Recipe) -> list[Problem]:
+    problems = []
+    for stage in STAGES:
+        try:
+            recipe.section(stage.name).outside()
+        except LingraftError as error:
+            text = " ".join(part for part in (error.what, error.way_out) if part)
+            problems.append(Problem(stage.name, "", text))
+    if recipe.base.pretrain is None and importlib.util.find_spec("transformers") is None:
+        problems.append(Problem("base.model", "", "needs transformers: pip install lingraft[train]."))
+    return problems

@@ -1,0 +1,30 @@
+"""What the report stage takes and gives."""
+
+from __future__ import annotations
+
+from ..manifest import Facts
+from ..settings import StageSettings
+
+__all__ = ["ReportFacts", "ReportSettings"]
+
+
+class ReportSettings(StageSettings):
+    """What the report and the model card say beside the facts."""
+
+    title: str = "A grafted model"
+    """Heading of the report and the card."""
+    model_name: str = "grafted-model"
+    """Name of the model in the card's metadata."""
+    license: str = "apache-2.0"
+    """Licence identifier for the card's metadata."""
+    base_model: str = ""
+    """Hub name of the base model, for the card's metadata; empty where there is none."""
+    data_note: str = ""
+    """Where the data come from and under which terms; printed in both."""
+
+
+class ReportFacts(Facts):
+    """What the report stage wrote."""
+
+    report_size_bytes: int
+    num_plots: int

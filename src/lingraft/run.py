@@ -1,0 +1,277 @@
+"""Plan a run, do the stages that are not done, skip the rest.
+
+Fresh or not is a comparison of identities, never of dates. An artefact made from other
+settings, inputs or code is never overwritten unasked: the run stops, says what changed, and
+names the two ways on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from .errors import LingraftError, StaleError, UsageError, VerifyError
+from .manifest import Identity, file_sha256
+from .progress import Reporter, SilentReporter
+from .recipe import Recipe, raise_problems
+from .stages import STAGES, Stage, find_stage
+from .store import (
+    Artefact,
+    disk_errors,
+    link_or_copy,
+    lock_folder,
+    open_artefact,
+    open_draft,
+    verify_artefact,
+    write_json,
+    write_text,
+)
+
+__all__ = ["RunResult", "StageResult", "digests", "resolve_run", "run_recipe"]
+
+_PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """How one stage ended: `done`, `skipped` or `reused`."""
+
+    stage: str
+    state: str
+    time_s: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """How a run ended."""
+
+    folder: Path
+    stages: tuple[StageResult, ...]
+
+
+def run_recipe(
+    recipe: Recipe,
+    *,
+    source: str = "recipe",
+    to: str = "",
+    redo: Sequence[str] = (),
+    reporter: Reporter | None = None,
+) -> RunResult:
+    """Do every stage of a recipe that is not done yet.
+
+    Args:
+        recipe: The run.
+        source: Name of the recipe's file, for messages.
+        to: Last stage to do; by default all.
+        redo: Stages to do again; those after them follow if their inputs change.
+        reporter: Where progress goes.
+
+    Raises:
+        RecipeError: The recipe cannot work on this machine.
+        StaleError: An artefact was made differently and `redo` does not name it.
+        LockedError: Another run is at work in the folder.
+        LingraftError: A stage could not do its work.
+    """
+    raise_problems(recipe, source)
+    reporter = reporter or SilentReporter()
+    last = find_stage(to) if to else STAGES[-1]
+    again = {find_stage(name).name for name in redo}
+    folder = recipe.run_folder
+    with disk_errors(folder), lock_folder(folder):
+        write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))
+        worker = _Worker(recipe, folder, again, reporter)
+        results = [worker.do(stage) for stage in STAGES if stage.number <= last.number]
+    return RunResult(folder, tuple(results))
+
+
+class _Worker:
+    """Does one stage after the other, handing each the artefacts it takes."""
+
+    def __init__(
+        self, recipe: Recipe, folder: Path, again: set[str], reporter: Reporter
+    ) -> None:
+        self._recipe, self._folder, self._again = recipe, folder, again
+        self._reporter = reporter
+        self._hashes = _FileHashes(folder / ".hashes.json")
+        self._made: dict[str, Artefact] = {}
+
+    def do(self, stage: Stage) -> StageResult:
+        begin_s = time.monotonic()
+        state, artefact = self._fresh_or_make(stage)
+        self._made[stage.name] = artefact
+        time_s = time.monotonic() - begin_s
+        result = StageResult(stage.name, state, time_s, artefact.manifest.digest)
+        self._log(result)
+        return result
+
+    def _fresh_or_make(self, stage: Stage) -> tuple[str, Artefact]:
+        final = self._folder / stage.folder
+        identity = self._identity(stage)
+        if final.exists() and stage.name not in self._again:
+            artefact = open_artefact(final)
+            _refuse_stale(artefact, identity, stage)
+            _refuse_damaged(artefact, stage)
+            self._reporter.note(f"{stage.folder}: done already ({artefact.manifest.digest[:12]})")
+            return "skipped", artefact
+        reused = None if stage.name in self._again else self._reuse(stage, identity, final)
+        if reused:
+            return "reused", reused
+        return "done", self._make(stage, identity, final)
+
+    def _identity(self, stage: Stage) -> Identity:
+        settings = self._recipe.section(stage.name)
+        inputs = {name: self._made[name].manifest.digest for name in stage.takes}
+        for name, found in settings.outside().items():
+            inputs[name] = self._hashes.of(found) if isinstance(found, Path) else found
+        return Identity(
+            stage=stage.name,
+            stage_version=stage.version,
+            settings=settings.model_dump(mode="json"),
+            seed=self._recipe.run.seed,
+            inputs=inputs,
+        )
+
+    def _make(self, stage: Stage, identity: Identity, final: Path) -> Artefact:
+        self._reporter.note(f"{stage.folder}: {stage.does}")
+        begin_s = time.monotonic()
+        code = stage.load()
+        draft = open_draft(final, identity, self._reporter, resumable=stage.resumable)
+        inputs = {name: self._made[name] for name in stage.takes}
+        try:
+            facts = code(self._recipe.section(stage.name), inputs, draft)
+        except LingraftError as error:
+            error.args = (f"stage {stage.folder}: {error}",)
+            raise
+        return draft.seal(facts, _circumstances(time.monotonic() - begin_s))
+
+    def _reuse(self, stage: Stage, identity: Identity, final: Path) -> Artefact | None:
+        """Link an artefact of the same identity from another run, if there is one."""
+        for other in self._recipe.run.reuse:
+            source = Path(other).expanduser() / stage.folder
+            if not (source / "manifest.json").is_file():
+                continue
+            artefact = open_artefact(source)
+            if artefact.manifest.identity == identity and not verify_artefact(artefact, full=True):
+                self._reporter.note(f"{stage.folder}: linked from {source}")
+                return _link_artefact(artefact, final)
+        return None
+
+    def _log(self, result: StageResult) -> None:
+        line = {
+            "time_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+            "stage": result.stage,
+            "state": result.state,
+            "time_s": round(result.time_s, 3),
+            "digest": result.digest,
+        }
+        with (self._folder / "log.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _link_artefact(artefact: Artefact, final: Path) -> Artefact:
+    draft = final.with_name(f".draft-{final.name}")
+    shutil.rmtree(draft, ignore_errors=True)
+    shutil.copytree(artefact.path, draft, copy_function=_link)
+    draft.rename(final)
+    return open_artefact(final)
+
+
+def _link(source: str, target: str) -> None:
+    link_or_copy(Path(source), Path(target))
+
+
+def _refuse_stale(artefact: Artefact, identity: Identity, stage: Stage) -> None:
+    changes = identity.changes_from(artefact.manifest.identity)
+    if changes:
+        shown = "\n  ".join(changes[:8] + ([f"... and {len(changes) - 8} more"] if changes[8:] else []))
+        raise StaleError(
+            f"{artefact.path} was made differently; nothing was overwritten. What changed:",
+            effect=shown,
+            way_out=f"Do it again with --redo {stage.name}, or use another name: "
+            "--set run.name=OTHER.",
+        )
+
+
+def _refuse_damaged(artefact: Artefact, stage: Stage) -> None:
+    wrong = verify_artefact(artefact, full=False)
+    if wrong:
+        raise VerifyError(
+            f"{artefact.path} differs from its manifest: {wrong[0]}"
+            + (f" (and {len(wrong) - 1} more)" if wrong[1:] else ""),
+            way_out=f"Do it again with --redo {stage.name}.",
+        )
+
+
+def _circumstances(time_s: float) -> dict[str, Any]:
+    """What does not decide the bytes, or should not."""
+    packages = {}
+    for name in ("lingraft", *_PACKAGES):
+        try:
+            packages[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return {
+        "created_utc": datetime.now(UTC).isoformat(timespec="seconds"),
+        "time_s": round(time_s, 3),
+        "python": platform.python_version(),
+        "packages": packages,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+    }
+
+
+class _FileHashes:
+    """Hashes of outside files, remembered by size and time of change.
+
+    A folder counts as the hashes of its files, by name.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._known: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))
+        except (FileNotFoundError, json.JSONDecodeError):
+            self._known = {}
+
+    def of(self, path: Path) -> str:
+        if path.is_dir():
+            files = sorted(p for p in path.rglob("*") if p.is_file())
+            return "+".join(f"{p.name}:{self.of(p)[:16]}" for p in files)
+        stat = path.stat()
+        key = f"{path.resolve()}:{stat.st_size}:{stat.st_mtime_ns}"
+        if key not in self._known:
+            self._known[key] = file_sha256(path)
+            write_text(self._path, json.dumps(self._known, indent=1))
+        return self._known[key]
+
+
+def resolve_run(path: Path) -> list[Artefact]:
+    """Open a run folder (every finished stage) or a single stage folder.
+
+    Raises:
+        UsageError: There is neither.
+    """
+    if (path / "manifest.json").is_file():
+        return [open_artefact(path)]
+    found = [path / s.folder for s in STAGES if (path / s.folder / "manifest.json").is_file()]
+    if not found:
+        raise UsageError(
+            f"{path}: no run and no artefact.", way_out="Give runs/NAME or runs/NAME/NN-stage."
+        )
+    return [open_artefact(folder) for folder in found]
+
+
+def digests(artefacts: Sequence[Artefact]) -> Mapping[str, str]:
+    """Digest of each artefact, by stage."""
+    return {a.manifest.identity.stage: a.manifest.digest for a in artefacts}

@@ -1,0 +1,71 @@
+"""Where a source named in a recipe lies: in a package, in Python itself, or on disk.
+
+    package:NAME/inner/path   a file or folder inside an installed package
+    stdlib:inner/path         a file or folder of Python's own library
+    anything else             a path, relative to the working directory
+
+A package is found without importing it, so no foreign code runs.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sysconfig
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
+from pathlib import Path
+
+from .errors import MissingPackage, UsageError
+
+__all__ = ["identify_source", "is_hub_source", "locate_source"]
+
+
+def is_hub_source(source: str) -> bool:
+    """Whether `source` names a hub repository (`hub:OWNER/NAME`)."""
+    return source.startswith("hub:")
+
+
+def locate_source(source: str) -> Path:
+    """Turn a source into a path that exists.
+
+    Raises:
+        MissingPackage: The package is not installed.
+        UsageError: There is nothing at that place.
+    """
+    if source.startswith("package:"):
+        name, _, inner = source.removeprefix("package:").partition("/")
+        path = _package_folder(name) / inner
+    elif source.startswith("stdlib:"):
+        path = Path(sysconfig.get_paths()["stdlib"]) / source.removeprefix("stdlib:")
+    else:
+        path = Path(source).expanduser()
+    if not path.exists():
+        raise UsageError(f"source '{source}': nothing at {path}.", way_out="Check the path.")
+    return path
+
+
+def identify_source(source: str) -> Path | str:
+    """What stands for the source's bytes in an identity: a version, or the path to hash."""
+    if source.startswith("package:"):
+        name = source.removeprefix("package:").partition("/")[0]
+        _package_folder(name)
+        distributions = packages_distributions().get(name, [name])
+        try:
+            return "+".join(f"{d} {version(d)}" for d in sorted(set(distributions)))
+        except PackageNotFoundError:
+            return locate_source(source)
+    if source.startswith("stdlib:"):
+        return f"python {platform.python_version()}"
+    if is_hub_source(source):
+        return source
+    return locate_source(source)
+
+
+def _package_folder(name: str) -> Path:
+    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    if spec is None or not spec.submodule_search_locations:
+        raise MissingPackage(
+            f"source 'package:{name}': no package '{name}' is installed.",
+            way_out=f"pip install {name.replace('_', '-')}",
+        )
+    return Path(next(iter(spec.submodule_search_locations)))

@@ -1,0 +1,264 @@
+"""Artefacts on disk: drafts, atomic renames, the manifest written last.
+
+A stage writes into `.draft-NN-stage`. When it is done the files are hashed and synced to
+disk, `manifest.json` is written last, and the folder is renamed into place: a folder under
+its final name is complete, always. A killed stage leaves its draft; the next run hands the
+same draft to a stage that can go on from it, if the identity is still the same, and throws
+it away otherwise.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+from .errors import DiskFullError, LockedError, VerifyError
+from .manifest import Facts, FileEntry, Identity, Manifest, file_sha256, read_manifest
+from .progress import Progress, Reporter
+
+__all__ = [
+    "Artefact",
+    "Draft",
+    "disk_errors",
+    "link_or_copy",
+    "lock_folder",
+    "open_artefact",
+    "open_draft",
+    "verify_artefact",
+    "write_json",
+    "write_text",
+]
+
+_SCRATCH = "scratch"
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A finished stage folder and its manifest."""
+
+    path: Path
+    manifest: Manifest
+
+    @property
+    def facts(self) -> Mapping[str, Any]:
+        """The stage's facts as plain JSON values."""
+        return self.manifest.facts
+
+    def file(self, name: str) -> Path:
+        """Path of one of the artefact's files.
+
+        Raises:
+            VerifyError: The manifest lists no such file.
+        """
+        if not any(entry.path == name for entry in self.manifest.files):
+            raise VerifyError(f"{self.path}: its manifest lists no file '{name}'.")
+        return self.path / name
+
+
+def open_artefact(path: Path) -> Artefact:
+    """Open a finished stage folder; see `read_manifest` for errors."""
+    return Artefact(path, read_manifest(path))
+
+
+def verify_artefact(artefact: Artefact, *, full: bool) -> list[str]:
+    """List what differs between the manifest and the disk: missing files, sizes, hashes.
+
+    Args:
+        artefact: The artefact to look at.
+        full: Also hash every file; otherwise only existence and size are compared.
+    """
+    wrong: list[str] = []
+    for entry in artefact.manifest.files:
+        path = artefact.path / entry.path
+        if not path.is_file():
+            wrong.append(f"{path}: missing")
+        elif path.stat().st_size != entry.size_bytes:
+            wrong.append(f"{path}: {path.stat().st_size} bytes, expected {entry.size_bytes}")
+        elif full and (sha := file_sha256(path)) != entry.sha256:
+            wrong.append(f"{path}: sha256 {sha[:12]}..., expected {entry.sha256[:12]}...")
+    return wrong
+
+
+@dataclass
+class Draft:
+    """The folder that a stage is filling, with what it needs while it works.
+
+    `path` becomes the artefact. `scratch` lies inside it, survives a kill, and is removed
+    when the draft is sealed: checkpoints and half-done work go there.
+    """
+
+    path: Path
+    final: Path
+    identity: Identity
+    reporter: Reporter
+    _aside: list[str] = field(default_factory=list)
+
+    @property
+    def seed(self) -> int:
+        """Seed of the run; the only source of randomness that a stage may use."""
+        return self.identity.seed
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for work in progress; made on first use."""
+        folder = self.path / _SCRATCH
+        folder.mkdir(exist_ok=True)
+        return folder
+
+    @contextmanager
+    def progress(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
+        """Show progress of `total` units of work, starting from `done` (on resume)."""
+        with self.reporter.task(label, total, unit, done) as progress:
+            yield progress
+
+    def note(self, text: str) -> None:
+        """Tell the user one line, and log it."""
+        self.reporter.note(text)
+
+    def set_aside(self, pattern: str) -> None:
+        """Keep files that match `pattern` out of the digest (logs with times in them)."""
+        self._aside.append(pattern)
+
+    def seal(self, facts: Facts, circumstances: dict[str, Any]) -> Artefact:
+        """Hash and sync the files, write the manifest, rename into place.
+
+        An artefact already under the final name (a redo) is replaced; at every moment either
+        the former or the new one is complete.
+        """
+        shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
+        (self.path / "identity.json").unlink(missing_ok=True)
+        entries, aside = self._entries()
+        circumstances = {**circumstances, "files_set_aside": aside}
+        manifest = Manifest.build(self.identity, entries, facts, circumstances)
+        write_text(self.path / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+        _sync_folder(self.path)
+        former = self.final.with_name(f".former-{self.final.name}")
+        shutil.rmtree(former, ignore_errors=True)
+        if self.final.exists():
+            self.final.rename(former)
+        self.path.rename(self.final)
+        _sync_folder(self.final.parent)
+        shutil.rmtree(former, ignore_errors=True)
+        return Artefact(self.final, manifest)
+
+    def _entries(self) -> tuple[list[FileEntry], list[str]]:
+        entries: list[FileEntry] = []
+        aside: list[str] = []
+        for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
+            name = path.relative_to(self.path).as_posix()
+            if any(fnmatch(name, pattern) for pattern in self._aside):
+                aside.append(name)
+                continue
+            _sync_file(path)
+            entries.append(
+                FileEntry(path=name, size_bytes=path.stat().st_size, sha256=file_sha256(path))
+            )
+        return entries, aside
+
+
+def open_draft(final: Path, identity: Identity, reporter: Reporter, *, resumable: bool) -> Draft:
+    """Open the draft of the artefact `final`: a former one to go on from, or an empty one.
+
+    Args:
+        final: Where the artefact will stand.
+        identity: What decides its bytes; a draft of another identity is thrown away.
+        reporter: Where progress goes.
+        resumable: Whether the stage can go on from what a killed run left.
+    """
+    path = final.with_name(f".draft-{final.name}")
+    mark = path / "identity.json"
+    same = mark.is_file() and mark.read_text(encoding="utf-8") == identity.digest
+    if not (resumable and same):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir(parents=True)
+        write_text(mark, identity.digest)
+    return Draft(path, final, identity, reporter)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file so that it is there whole or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def write_json(path: Path, value: object) -> None:
+    """Write JSON for people and programs: indented, sorted as given, never NaN."""
+    write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Give `source` a second name; copy where the file system cannot."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source.resolve(), target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold `folder` for this process; the lock dies with the process, even when killed.
+
+    Raises:
+        LockedError: Another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            holder = file.read().strip() or "unknown"
+            raise LockedError(
+                f"{folder}: another run is at work here (process {holder}).",
+                effect="Two runs in one folder would overwrite each other's drafts.",
+                way_out="Wait for it, stop it, or use another name: --set run.name=OTHER.",
+            ) from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+@contextmanager
+def disk_errors(folder: Path) -> Iterator[None]:
+    """Turn 'no space left' and 'read-only' into a message with a way out."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+            raise
+        try:
+            free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
+        except OSError:
+            free_mb = 0
+        raise DiskFullError(
+            f"{error.filename or folder}: cannot write: {error.strerror} ({free_mb} MiB free).",
+            effect="Finished stages are whole; the unfinished one is kept as a draft.",
+            way_out="Make space or use another disk (--set run.folder=PATH), and run again.",
+        ) from error
+
+
+def _sync_file(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _sync_folder(path: Path) -> None:
+    _sync_file(path)

@@ -1,0 +1,66 @@
+"""What the vocabulary search takes and gives."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from ..manifest import Facts
+from ..settings import StageSettings
+
+__all__ = ["CurveFacts", "VocabFacts", "VocabSettings"]
+
+
+class VocabSettings(StageSettings):
+    """Which vocabularies are searched, and how one of them is chosen."""
+
+    sets: Annotated[list[str], Field(min_length=1)]
+    """Corpus sets whose training split the merge rules are learned on."""
+    scripts: Annotated[list[str], Field(min_length=1)] = ["Han"]
+    """Unicode scripts of the new language; every new piece is made of these alone."""
+    char_counts: Annotated[list[Annotated[int, Field(ge=0)]], Field(min_length=1)]
+    """Numbers of added single-character pieces to try, one curve each."""
+    max_pieces: Annotated[int, Field(ge=0)]
+    """Largest number of added pieces (single characters included)."""
+    evaluation: Annotated[list[str], Field(min_length=1)]
+    """Corpus sets whose validation split ALP is measured on, one plot panel each."""
+    size: Literal["knee"] | Annotated[int, Field(ge=0)] = "knee"
+    """Number of added pieces: the knee of the mean curve, or a number."""
+    num_chars: Literal["best"] | Annotated[int, Field(ge=0)] = "best"
+    """Which curve: the one with the highest ALP at the chosen size, or one of char_counts."""
+    max_piece_chars: Annotated[int, Field(ge=1)] = 16
+    """Longest piece, in characters."""
+    min_count: Annotated[int, Field(ge=2)] = 2
+    """A rule must join at least this many pairs of the training text."""
+    knee_sensitivity: Annotated[float, Field(gt=0)] = 1.0
+    """Kneedle's S: larger values find the knee later."""
+
+
+class CurveFacts(Facts):
+    """One single-character count of the search."""
+
+    num_chars: int
+    """Single characters added."""
+    num_rules: int
+    """Merge rules learned."""
+    alp_at_choice: dict[str, float]
+    """ALP (nats per document) at the chosen size, by evaluation set."""
+
+
+class VocabFacts(Facts):
+    """What the search found."""
+
+    num_candidates: int
+    """Vocabularies scored: every size of every curve."""
+    num_pieces: int
+    """Added pieces of the chosen vocabulary."""
+    num_chars: int
+    """Single characters among them."""
+    num_chars_in_base: int
+    """Characters of the scripts that are pieces of the base already."""
+    knee: int | None
+    """Size at the knee; null where the size was given."""
+    curves: list[CurveFacts]
+    rule_count_at_cut: int
+    """How often the last rule of the chosen vocabulary joined, in the training text."""
