@@ -1,0 +1,57 @@
+"""Graft a new language onto a pretrained LLM.
+
+One recipe takes a base model and a corpus of a language it reads badly, and gives back an
+extended tokenizer, an expanded model, a continued-pretraining run, a merged checkpoint, its
+evaluation and its model card. The verbs of the command line are functions here.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .api import CheckResult, Difference, check, diff, run, show, verify
+    from .errors import (
+        DiskFullError,
+        InputError,
+        LingraftError,
+        LockedError,
+        MissingPackageError,
+        Problem,
+        RecipeError,
+        StaleError,
+        UsageError,
+        VerifyError,
+    )
+
+__all__ = [
+    "CheckResult",
+    "Difference",
+    "DiskFullError",
+    "InputError",
+    "LingraftError",
+    "LockedError",
+    "MissingPackageError",
+    "Problem",
+    "RecipeError",
+    "StaleError",
+    "UsageError",
+    "VerifyError",
+    "__version__",
+    "check",
+    "diff",
+    "run",
+    "show",
+    "verify",
+]
+
+__version__ = "0.1.0"
+
+_API = {"CheckResult", "Difference", "check", "diff", "run", "show", "verify"}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name when it is first asked for: importing lingraft stays light."""
+    if name not in __all__:
+        raise AttributeError(f"module 'lingraft' has no attribute {name!r}")
+    module = importlib.import_module(".api" if name in _API else ".errors", __name__)
+    return getattr(module, name)

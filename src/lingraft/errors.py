@@ -7,7 +7,7 @@
     │   ├── RecipeError      exit 2   the recipe has problems (all of them at once)
     │   ├── StaleError       exit 2   an artefact exists, but was made differently
     │   ├── LockedError      exit 2   another run is at work in this folder
-    │   └── MissingPackage   exit 2   an optional package is needed and absent
+    │   └── MissingPackageError   exit 2   an optional package is needed and absent
     └── VerifyError          exit 3   what is on disk is not what its manifest says
 
 Each message tells what and where, then what it would lead to, then the way out.
@@ -24,7 +24,7 @@ __all__ = [
     "InputError",
     "LingraftError",
     "LockedError",
-    "MissingPackage",
+    "MissingPackageError",
     "Problem",
     "RecipeError",
     "StaleError",
@@ -96,7 +96,7 @@ class LockedError(UsageError):
     """Another process is working in the same run folder."""
 
 
-class MissingPackage(UsageError):
+class MissingPackageError(UsageError):
     """An optional package is needed for what was asked."""
 
 

@@ -9,8 +9,6 @@ of (seed, pass) alone, so a run resumes at any step without replaying what came 
 any number of workers sees the same order.
 
 Shapes: B sequences of L tokens.
-Source of the `ratio:name` form: HIT-SCIR/Chinese-Mixtral-8x7B scripts/train-pt.sh (a672672),
-which takes the head of the file instead, and refuses ratios above 1.
 """
 
 from __future__ import annotations
@@ -18,7 +16,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,36 +23,10 @@ import numpy.typing as npt
 from .errors import InputError
 from .shards import TokenFile
 
-__all__ = ["IGNORE", "Mixture", "Part", "parse_part"]
+__all__ = ["IGNORE", "Mixture"]
 
 IGNORE = -100
 """Label of a position that has no target (torch's ignore_index)."""
-
-
-class Part(NamedTuple):
-    """One part of a mixture: `ratio` passes over the set `name`."""
-
-    ratio: float
-    name: str
-
-
-def parse_part(text: str) -> Part:
-    """Read `RATIO:SET`.
-
-    >>> parse_part("0.1:SkyPile-150B-2023")
-    Part(ratio=0.1, name='SkyPile-150B-2023')
-
-    Raises:
-        ValueError: There is no colon, no name, or the ratio is not a positive number.
-    """
-    head, colon, name = text.partition(":")
-    try:
-        ratio = float(head)
-    except ValueError:
-        ratio = math.nan
-    if not colon or not name or not 0 < ratio < math.inf:
-        raise ValueError(f"'{text}' is not RATIO:SET with a positive ratio, as '0.1:NAME'.")
-    return Part(ratio, name)
 
 
 @dataclass(frozen=True)
@@ -70,9 +41,7 @@ class _Stretch:
 class Mixture:
     """Random access to the training sequences of a mixture."""
 
-    def __init__(
-        self, parts: Sequence[tuple[float, TokenFile]], seq_len: int, seed: int
-    ) -> None:
+    def __init__(self, parts: Sequence[tuple[float, TokenFile]], seq_len: int, seed: int) -> None:
         """Plan the mixture.
 
         Args:
@@ -121,9 +90,7 @@ class Mixture:
             Inputs (B, L) and labels (B, L): labels[b, i] follows inputs[b, i]; `IGNORE` where
             a stretch ends.
         """
-        rows = [
-            self._window(self._place(step * batch_size + b)) for b in range(batch_size)
-        ]
+        rows = [self._window(self._place(step * batch_size + b)) for b in range(batch_size)]
         block = np.stack(rows)
         inputs = block[:, :-1].copy()
         inputs[inputs == IGNORE] = 0

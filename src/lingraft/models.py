@@ -193,7 +193,10 @@ def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -
     """Write the index of a sharded model; a model in one file needs none."""
     if set(weight_map.values()) == {SINGLE}:
         return
-    index = {"metadata": {"total_size": total_bytes}, "weight_map": dict(sorted(weight_map.items()))}
+    index = {
+        "metadata": {"total_size": total_bytes},
+        "weight_map": dict(sorted(weight_map.items())),
+    }
     write_json(folder / INDEX, index)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
 __all__ = ["LineReporter", "Progress", "Reporter", "RichReporter", "SilentReporter"]
@@ -25,16 +25,11 @@ class Reporter(Protocol):
 
     def task(
         self, label: str, total: int, unit: str, done: int = 0
-    ) -> _ProgressContext:  # pragma: no cover - a signature
+    ) -> AbstractContextManager[Progress]:
         """Open a task of `total` units of which `done` are done already."""
 
     def note(self, text: str) -> None:
         """Tell one line."""
-
-
-class _ProgressContext(Protocol):
-    def __enter__(self) -> Progress: ...
-    def __exit__(self, *exc: object) -> bool | None: ...
 
 
 class _Silent:
@@ -123,7 +118,8 @@ class RichReporter:
     @contextmanager
     def task(self, label: str, total: int, unit: str, done: int = 0) -> Iterator[Progress]:
         """Open a task with a live bar."""
-        from rich.progress import BarColumn, Progress as Bars, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+        from rich.progress import Progress as Bars
 
         columns = (
             TextColumn("  {task.description}"),

@@ -14,9 +14,10 @@ from .corpus.settings import CorpusSettings
 from .embed.settings import EmbedSettings
 from .encode.settings import EncodeSettings
 from .errors import LingraftError, Problem, RecipeError
+from .estimate import EstimateSettings
 from .evals.settings import EvalsSettings
 from .merge.settings import MergeSettings
-from .mixture import parse_part
+from .parts import parse_part
 from .report.settings import ReportSettings
 from .settings import Settings, StageSettings, apply_overrides, explain, read_toml
 from .stages import STAGES
@@ -54,6 +55,7 @@ class Recipe(Settings):
     merge: MergeSettings = MergeSettings()
     evals: EvalsSettings = EvalsSettings()
     report: ReportSettings = ReportSettings()
+    estimate: EstimateSettings = EstimateSettings()
 
     def section(self, stage: str) -> StageSettings:
         """Settings of one stage."""
@@ -142,5 +144,7 @@ def _sources(recipe: Recipe) -> list[Problem]:
             text = " ".join(part for part in (error.what, error.way_out) if part)
             problems.append(Problem(stage.name, "", text))
     if recipe.base.pretrain is None and importlib.util.find_spec("transformers") is None:
-        problems.append(Problem("base.model", "", "needs transformers: pip install lingraft[train]."))
+        problems.append(
+            Problem("base.model", "", "needs transformers: pip install lingraft[train].")
+        )
     return problems

@@ -91,18 +91,25 @@ def _read_value(text: str) -> Any:
 
 
 def explain(model: type[BaseModel], error: ValidationError, source: str) -> RecipeError:
-    """Turn pydantic's report into ours: dotted keys, the value given, a near match."""
-    problems = [_problem(model, detail) for detail in error.errors(include_url=False)]
-    return RecipeError(source, problems)
+    """Turn pydantic's report into ours: dotted keys, the value given, a near match.
+
+    A setting that may be one of several things is reported once, with what it may be.
+    """
+    grouped: dict[str, list[ErrorDetails]] = {}
+    for detail in error.errors(include_url=False):
+        grouped.setdefault(_dotted(model, detail["loc"]), []).append(detail)
+    return RecipeError(source, [_problem(model, key, group) for key, group in grouped.items()])
 
 
-def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
-    location = detail["loc"]
-    key = ".".join(str(part) for part in location)
+def _problem(model: type[BaseModel], key: str, details: list[ErrorDetails]) -> Problem:
+    detail = details[0]
     value = "" if detail["type"] == "missing" else _short(detail["input"])
+    if len(details) > 1:
+        return Problem(key, value, " Or: ".join(d["msg"].rstrip(".") + "." for d in details))
     match detail["type"]:
         case "extra_forbidden":
-            near = difflib.get_close_matches(str(location[-1]), _known_keys(model, location), n=1)
+            last = str(detail["loc"][-1])
+            near = difflib.get_close_matches(last, _known_keys(model, detail["loc"]), n=1)
             hint = f" Did you mean '{near[0]}'?" if near else ""
             return Problem(key, value, f"no such setting.{hint}")
         case "missing":
@@ -111,6 +118,20 @@ def _problem(model: type[BaseModel], detail: ErrorDetails) -> Problem:
             return Problem(key, value, detail["msg"].removeprefix("Value error, "))
         case _:
             return Problem(key, value, detail["msg"].rstrip(".") + ".")
+
+
+def _dotted(model: type[BaseModel], location: tuple[int | str, ...]) -> str:
+    """Join a location, without the union members that pydantic puts behind a plain setting."""
+    node: Any = model
+    parts: list[str] = []
+    for part in location:
+        if node is None and not isinstance(part, int):
+            break
+        parts.append(str(part))
+        if not isinstance(part, int):
+            field = getattr(node, "model_fields", {}).get(part)
+            node = _model_inside(field.annotation) if field else None
+    return ".".join(parts)
 
 
 def _short(value: object) -> str:

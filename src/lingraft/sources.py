@@ -15,7 +15,7 @@ import sysconfig
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
-from .errors import MissingPackage, UsageError
+from .errors import MissingPackageError, UsageError
 
 __all__ = ["identify_source", "is_hub_source", "locate_source"]
 
@@ -29,7 +29,7 @@ def locate_source(source: str) -> Path:
     """Turn a source into a path that exists.
 
     Raises:
-        MissingPackage: The package is not installed.
+        MissingPackageError: The package is not installed.
         UsageError: There is nothing at that place.
     """
     if source.startswith("package:"):
@@ -64,7 +64,7 @@ def identify_source(source: str) -> Path | str:
 def _package_folder(name: str) -> Path:
     spec = importlib.util.find_spec(name) if name.isidentifier() else None
     if spec is None or not spec.submodule_search_locations:
-        raise MissingPackage(
+        raise MissingPackageError(
             f"source 'package:{name}': no package '{name}' is installed.",
             way_out=f"pip install {name.replace('_', '-')}",
         )

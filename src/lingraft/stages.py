@@ -11,7 +11,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from .errors import MissingPackage, UsageError
+from .errors import MissingPackageError, UsageError
 from .manifest import Facts
 from .settings import StageSettings
 from .store import Artefact, Draft
@@ -46,14 +46,14 @@ class Stage:
         """Import the stage's code.
 
         Raises:
-            MissingPackage: An optional package that it needs is not installed.
+            MissingPackageError: An optional package that it needs is not installed.
         """
         try:
             module = importlib.import_module(f"lingraft.{self.name}.stage")
         except ModuleNotFoundError as error:
             if (error.name or "").startswith("lingraft"):
                 raise
-            raise MissingPackage(
+            raise MissingPackageError(
                 f"stage '{self.name}' needs the package '{error.name}', which is not installed.",
                 way_out="pip install 'lingraft[train]'",
             ) from error

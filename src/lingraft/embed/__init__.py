@@ -1,0 +1,12 @@
+"""Rows for pieces that the base never saw.
+
+A new piece has a spelling that the base can read: its bytes, through the base's own merge
+rules. The mean of those rows is where its own row starts, in embed_tokens (what the body
+reads) and in lm_head (what it predicts). The checkpoint is expanded shard by shard: shards
+without these two matrices are linked, not read.
+"""
+
+from .mean import mean_rows
+from .normal import normal_rows
+
+__all__ = ["mean_rows", "normal_rows"]

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, field_validator
 
 from ..manifest import Facts
-from ..mixture import parse_part
+from ..parts import parse_part
 from ..settings import Settings, StageSettings
 
 __all__ = ["LaunchSettings", "LoraSettings", "TrainFacts", "TrainSettings"]

@@ -39,6 +39,7 @@ from .store import (
 
 __all__ = ["RunResult", "StageResult", "digests", "resolve_run", "run_recipe"]
 
+_SHOWN = 8  # changes listed in a message
 _PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
 
 
@@ -84,13 +85,12 @@ def run_recipe(
         LingraftError: A stage could not do its work.
     """
     raise_problems(recipe, source)
-    reporter = reporter or SilentReporter()
     last = find_stage(to) if to else STAGES[-1]
     again = {find_stage(name).name for name in redo}
     folder = recipe.run_folder
     with disk_errors(folder), lock_folder(folder):
         write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))
-        worker = _Worker(recipe, folder, again, reporter)
+        worker = _Worker(recipe, folder, again, reporter or SilentReporter())
         results = [worker.do(stage) for stage in STAGES if stage.number <= last.number]
     return RunResult(folder, tuple(results))
 
@@ -98,9 +98,7 @@ def run_recipe(
 class _Worker:
     """Does one stage after the other, handing each the artefacts it takes."""
 
-    def __init__(
-        self, recipe: Recipe, folder: Path, again: set[str], reporter: Reporter
-    ) -> None:
+    def __init__(self, recipe: Recipe, folder: Path, again: set[str], reporter: Reporter) -> None:
         self._recipe, self._folder, self._again = recipe, folder, again
         self._reporter = reporter
         self._hashes = _FileHashes(folder / ".hashes.json")
@@ -194,7 +192,8 @@ def _link(source: str, target: str) -> None:
 def _refuse_stale(artefact: Artefact, identity: Identity, stage: Stage) -> None:
     changes = identity.changes_from(artefact.manifest.identity)
     if changes:
-        shown = "\n  ".join(changes[:8] + ([f"... and {len(changes) - 8} more"] if changes[8:] else []))
+        more = [f"... and {len(changes) - _SHOWN} more"] if changes[_SHOWN:] else []
+        shown = "\n  ".join([*changes[:_SHOWN], *more])
         raise StaleError(
             f"{artefact.path} was made differently; nothing was overwritten. What changed:",
             effect=shown,
