@@ -1,5 +1,5 @@
 # The two commands of the README, each with its own set-up.
-.PHONY: install demo test clean
+.PHONY: install demo control test clean
 
 PYTHON ?= python3
 
@@ -10,6 +10,11 @@ install: .venv/.installed
 
 demo: install
 	.venv/bin/lingraft run recipes/demo.toml
+
+# The same base, text and training without new pieces: what the extension itself is worth.
+control: demo
+	.venv/bin/lingraft run recipes/demo.toml --set run.name=demo-control --set vocab.size=0 \
+	    --set 'run.reuse=["runs/demo"]'
 
 test: install
 	PATH="$(CURDIR)/.venv/bin:$$PATH" sh scripts/test.sh

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from recipes import write_tiny_recipe
+
 
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
@@ -14,3 +16,9 @@ def shared_data() -> Path:
     if not folder.is_dir():
         pytest.skip("needs the data folder beside the checkout (../shared/data)")
     return folder
+
+
+@pytest.fixture
+def tiny_recipe(tmp_path: Path) -> Path:
+    """A whole recipe that runs in seconds, with its corpora, in a fresh folder."""
+    return write_tiny_recipe(tmp_path)

@@ -14,6 +14,8 @@ from .errors import InputError
 
 __all__ = ["FastEncoder"]
 
+_AGAIN = "Make it again: --redo base or --redo tokenizer."
+
 
 class FastEncoder:
     """Encodes texts with the `tokenizers` library."""
@@ -32,17 +34,27 @@ class FastEncoder:
         Raises:
             InputError: There is no such file, or it is not a fast tokenizer.
         """
+        try:
+            content = path.read_text(encoding="utf-8")
+        except (FileNotFoundError, IsADirectoryError):
+            raise InputError(f"{path}: no such file; expected a tokenizer.json.") from None
+        except UnicodeDecodeError as error:
+            raise InputError(f"{path}: not a fast tokenizer: {error}.", way_out=_AGAIN) from None
+        return cls.parse(content, str(path))
+
+    @classmethod
+    def parse(cls, content: str, name: str = "tokenizer.json") -> FastEncoder:
+        """Load the content of a `tokenizer.json`; messages call it `name`.
+
+        Raises:
+            InputError: It is not a fast tokenizer.
+        """
         from tokenizers import Tokenizer
 
-        if not path.is_file():
-            raise InputError(f"{path}: no such file; expected a tokenizer.json.")
         try:
-            return cls(Tokenizer.from_file(str(path)))
+            return cls(Tokenizer.from_str(content))
         except Exception as error:  # the library raises nothing narrower
-            raise InputError(
-                f"{path}: not a fast tokenizer: {error}.",
-                way_out="Make it again: --redo base or --redo tokenizer.",
-            ) from None
+            raise InputError(f"{name}: not a fast tokenizer: {error}.", way_out=_AGAIN) from None
 
     @property
     def size(self) -> int:
@@ -59,6 +71,7 @@ class FastEncoder:
         text: str = self._tokenizer.decode(list(ids))
         return text
 
-    def pieces_of(self, ids: Sequence[int]) -> list[str]:
-        """Give the pieces of ids, as spelled in the vocabulary."""
-        return [str(self._tokenizer.id_to_token(id)) for id in ids]
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """Give the texts of many id lists; as `decode` for each."""
+        texts: list[str] = self._tokenizer.decode_batch([list(ids) for ids in batch])
+        return texts

@@ -79,6 +79,7 @@ class SentencePieces:
         kinds: What each piece is.
         ids: Piece to id.
         bos_id, eos_id, unk_id: Ids of `<s>`, `</s>` and `<unk>`.
+        has_byte_fallback: Whether unknown characters become byte pieces instead of `<unk>`.
     """
 
     def __init__(self, proto: bytes, name: str = "tokenizer.model") -> None:
@@ -104,6 +105,7 @@ class SentencePieces:
         self.bos_id = self._special("BOS", self._processor.bos_id())
         self.eos_id = self._special("EOS", self._processor.eos_id())
         self.unk_id: int = self._processor.unk_id()
+        self.has_byte_fallback = bool(model.trainer_spec.byte_fallback)
 
     @classmethod
     def read(cls, path: Path) -> SentencePieces:
@@ -117,11 +119,6 @@ class SentencePieces:
         except (FileNotFoundError, IsADirectoryError):
             raise InputError(f"{path}: no such file; expected a SentencePiece model.") from None
         return cls(content, str(path))
-
-    @property
-    def has_byte_fallback(self) -> bool:
-        """Whether every character has a spelling, through the 256 byte pieces."""
-        return self.kinds.count(Kind.BYTE) == 256
 
     def encode(self, text: str) -> list[int]:
         """Give the ids of a text as SentencePiece does: dummy prefix, no BOS, no EOS."""
@@ -137,6 +134,11 @@ class SentencePieces:
         """Give the text of ids; bytes that are no UTF-8 become U+FFFD."""
         text: str = self._processor.decode(list(ids))
         return text
+
+    def decode_batch(self, batch: Sequence[Sequence[int]]) -> list[str]:
+        """Give the texts of many id lists, on all cores; as `decode` for each."""
+        texts: list[str] = self._processor.decode([list(ids) for ids in batch])
+        return texts
 
     def spell(self, piece: str) -> list[int]:
         """Give the ids of a piece alone: no dummy prefix, bytes where a character is unknown.

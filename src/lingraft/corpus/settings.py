@@ -30,14 +30,15 @@ class CorpusSet(Settings):
 
     reader: Reader = "jsonl"
     """How documents are found: `jsonl` and `parquet` rows, one `lines` document a line, `tagged`
-    (word/tag text, tags taken out, blank lines end a document), or the long `python-strings`
-    of Python files (docstrings and literals)."""
+    (word/tag text, tags taken out; a title or a blank line begins a document), or the long
+    `python-strings` of Python files (docstrings and literals, their prose alone)."""
 
     text_key: str = "text"
     """Column that holds the text (`jsonl`, `parquet`)."""
 
     patterns: list[str] = []
-    """Names of files to take from folders and hub repositories, as `2022-*.jsonl`; empty: all."""
+    """Names of files to take from folders and hub repositories, as `2022-*.jsonl`; empty: those
+    with the reader's own endings."""
 
     revision: str = "main"
     """Commit, tag or branch of a hub repository."""

@@ -5,8 +5,3 @@ rules. The mean of those rows is where its own row starts, in embed_tokens (what
 reads) and in lm_head (what it predicts). The checkpoint is expanded shard by shard: shards
 without these two matrices are linked, not read.
 """
-
-from .mean import mean_rows
-from .normal import normal_rows
-
-__all__ = ["mean_rows", "normal_rows"]

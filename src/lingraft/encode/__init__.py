@@ -3,7 +3,3 @@
 The reference forgot EOS and dropped text at every batch end. Here each document is whole, and
 its end and its size in bytes stand beside the ids, so that bits per byte can be told later.
 """
-
-from .documents import bracket
-
-__all__ = ["bracket"]

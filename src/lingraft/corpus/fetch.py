@@ -1,0 +1,140 @@
+"""Where the files of a set come from: a path, a package, Python itself, or a hub repository.
+
+`hub:OWNER/NAME` is fetched by huggingface_hub into its usual cache: what is there already is not
+fetched again, an interrupted fetch goes on, HF_ENDPOINT names a mirror, and a token comes from
+its own places (HF_TOKEN, a login). It never passes through here, so nothing here can log it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import InputError, LingraftError, UsageError
+from ..sources import is_hub_source, locate_source
+
+__all__ = ["SourceFile", "find_files"]
+
+_SKIPPED_FOLDERS = frozenset(
+    ("__pycache__", "dist-packages", "idlelib", "lib2to3", "site-packages", "test", "tests")
+)
+"""Of Python folders: tests are no prose, and packages are named as sources of their own."""
+_SKIPPED_FILES = "_sysconfigdata*"
+"""Written when Python was built: paths of that machine."""
+
+
+class SourceFile(NamedTuple):
+    """One file of a set."""
+
+    path: Path
+    label: str
+    """How a recipe could name it: the same on every machine."""
+
+
+def find_files(
+    sources: Sequence[str], reader: str, patterns: Sequence[str], revision: str
+) -> list[SourceFile]:
+    """Find the files of a set, each once, in the order of the sources and then of their names.
+
+    Args:
+        sources: As in a recipe; a file is taken as it is, a folder is searched.
+        reader: Decides which names are taken from folders where there are no patterns.
+        patterns: Names to take from folders and repositories; `*` matches `/` as well.
+        revision: Commit, tag or branch of a hub repository.
+
+    Raises:
+        InputError: A source gives no file, or a repository cannot be fetched.
+        UsageError: There is nothing at the place that a source names.
+    """
+    wanted = [p for pattern in patterns or _endings(reader) for p in (pattern, f"*/{pattern}")]
+    found: dict[str, SourceFile] = {}
+    for source in sources:
+        root = _fetch(source, wanted, revision) if is_hub_source(source) else locate_source(source)
+        files = list(_files_at(root, source, wanted, python=reader == "python-strings"))
+        if not files:
+            raise InputError(
+                f"source '{source}': no file is named {' or '.join(patterns or _endings(reader))}.",
+                effect="The set would be empty.",
+                way_out="Set patterns and reader in its [[corpus.sets]] to fit its files.",
+            )
+        for file in files:
+            # Not resolved: equal files of a hub repository are links to one blob.
+            found.setdefault(os.path.abspath(file.path), file)  # noqa: PTH100
+    return list(found.values())
+
+
+def _endings(reader: str) -> list[str]:
+    from .read import SUFFIXES
+
+    return [f"*{suffix}" for suffix in SUFFIXES[reader]]
+
+
+def _files_at(
+    root: Path, source: str, wanted: Sequence[str], *, python: bool
+) -> Iterator[SourceFile]:
+    if root.is_file():
+        yield SourceFile(root, source)
+        return
+    slash = "" if source.endswith((":", "/")) else "/"
+    for name in sorted(_names(root, skipped=_SKIPPED_FOLDERS if python else frozenset())):
+        taken = any(fnmatchcase(name, pattern) for pattern in wanted)
+        if taken and not (python and fnmatchcase(Path(name).name, _SKIPPED_FILES)):
+            yield SourceFile(root / name, f"{source}{slash}{name}")
+
+
+def _names(root: Path, skipped: frozenset[str]) -> Iterator[str]:
+    for folder, folders, files in os.walk(root):
+        folders[:] = [f for f in folders if f not in skipped and not f.startswith(".")]
+        for file in files:
+            if not file.startswith("."):
+                yield (Path(folder) / file).relative_to(root).as_posix()
+
+
+def _fetch(source: str, wanted: Sequence[str], revision: str) -> Path:
+    """Fetch a repository's files; huggingface_hub's errors become ours."""
+    from huggingface_hub import errors, snapshot_download
+
+    try:
+        folder = snapshot_download(
+            source.removeprefix("hub:"),
+            repo_type="dataset",
+            revision=revision,
+            allow_patterns=list(wanted),
+            endpoint=os.environ.get("HF_ENDPOINT"),
+        )
+    except errors.HFValidationError:
+        raise UsageError(
+            f"source '{source}': not a repository.", way_out="Write it as hub:OWNER/NAME."
+        ) from None
+    # The library's errors have no root of their own; these two cover network, server and cache.
+    # HTTPError is that of its HTTP client, which is not the same one in every version.
+    except (getattr(errors, "HTTPError"), OSError) as error:  # noqa: B009 - not in its stubs
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # of the disk, not of the hub
+        raise _explain(source, revision, error) from error
+    return Path(folder)
+
+
+def _explain(source: str, revision: str, error: Exception) -> LingraftError:
+    from huggingface_hub import errors
+
+    match error:
+        case errors.GatedRepoError():
+            found = "the hub gives it only to those who accepted its terms"
+            way_out = "Accept them on its page, then log in (hf auth login) or set HF_TOKEN."
+        case errors.RepositoryNotFoundError():
+            found = "the hub has no such data set, or shows it only to its members"
+            way_out = "Check the name; for a private one log in (hf auth login) or set HF_TOKEN."
+        case errors.RevisionNotFoundError():
+            found = f"it has no revision '{revision}'"
+            way_out = "Set revision to one of its branches, tags or commits."
+        case _:
+            found = f"cannot be fetched: {str(error).splitlines()[0]}"
+            way_out = (
+                "Run again to go on where it stopped; check the network, or name a mirror with "
+                "HF_ENDPOINT; or fetch the files yourself and give their folder as the source."
+            )
+    return InputError(f"source '{source}': {found}.", way_out=way_out)

@@ -1,0 +1,158 @@
+"""`report.html`: one page that opens from disk, with its style and its plots inside.
+
+Everything that comes from data is escaped by the template engine; the vocabulary search's own
+plot goes in as an image, where no script or style of it can reach the page.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from .curves import Curves
+from .figures import Bar, BarGroup, Series, bar_chart, line_chart, thin
+from .numbers import FILTERS, show_bpb
+from .settings import ReportSettings
+from .summary import Summary, language_name, model_name
+
+__all__ = ["Page", "pair_samples", "render_page", "visible"]
+
+_MOST_POINTS = 400
+_KEPT_CONTROLS = "\n\t"
+
+
+class Page(NamedTuple):
+    """The page and what is in it."""
+
+    html: str
+    num_plots: int
+    """Plots, the vocabulary search's included."""
+
+
+def render_page(settings: ReportSettings, summary: Summary, curves: Curves, alp_svg: bytes) -> Page:
+    """Render the report.
+
+    Args:
+        settings: Title and notes.
+        summary: Tables and facts of the run.
+        curves: Training loss and validations.
+        alp_svg: The plot of the vocabulary search, an SVG file.
+    """
+    plots = {
+        "scores": _score_bars(summary),
+        "loss": _loss_plot(curves),
+        "valid": _valid_plot(curves),
+    }
+    html = (
+        _environment()
+        .get_template("report.html")
+        .render(
+            report=settings,
+            run=summary,
+            facts=summary.facts,
+            settings=summary.settings,
+            curves=curves,
+            loss_steps=thin(curves.loss, _MOST_POINTS)[1],
+            plots={name: Markup(svg) for name, svg in plots.items()},
+            alp_uri="data:image/svg+xml;base64," + base64.b64encode(alp_svg).decode("ascii"),
+            samples=pair_samples(summary.facts["evals"]["samples"], summary.models),
+        )
+    )
+    return Page(html, 1 + sum(bool(svg) for svg in plots.values()))
+
+
+def pair_samples(
+    samples: Sequence[dict[str, str]], models: Sequence[str]
+) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Group continuations by prompt, in the order of prompts, each with one text per model."""
+    by_prompt: dict[str, dict[str, str]] = {}
+    for sample in samples:
+        by_prompt.setdefault(sample["prompt"], {})[sample["model"]] = sample["text"]
+    return [
+        (prompt, [(model, texts.get(model, "–")) for model in models])
+        for prompt, texts in by_prompt.items()
+    ]
+
+
+def visible(text: str) -> str:
+    """Replace control characters, which HTML forbids, by their pictures (NUL becomes ␀)."""
+    return "".join(
+        chr(0x2400 + ord(c)) if ord(c) < 0x20 and c not in _KEPT_CONTROLS else c for c in text
+    )
+
+
+def _environment() -> Environment:
+    environment = Environment(
+        loader=PackageLoader("lingraft", "report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters.update(
+        FILTERS,
+        language=language_name,
+        model=model_name,
+        pretty=_pretty,
+        visible=visible,
+    )
+    return environment
+
+
+def _pretty(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False)
+
+
+def _score_bars(summary: Summary) -> str:
+    groups = [
+        BarGroup(
+            row.name,
+            tuple(Bar(model_name(c.model), c.bpb, show_bpb(c.bpb)) for c in row.cells),
+        )
+        for row in summary.scores
+        if row.whole_language
+    ]
+    told = "; ".join(
+        f"{group.name}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars)
+        for group in groups
+    )
+    return bar_chart(groups, label=f"Bits per byte by language and model. {told}")
+
+
+def _loss_plot(curves: Curves) -> str:
+    if not curves.loss:
+        return ""
+    points, _ = thin(curves.loss, _MOST_POINTS)
+    first, last = points[0][1], points[-1][1]
+    return line_chart(
+        [Series("training loss", points)],
+        label=f"Training loss over tokens: from {first:.3f} to {last:.3f} nats per token",
+        x_label="tokens trained on",
+        y_label="nats per token",
+        markers=False,
+    )
+
+
+def _valid_plot(curves: Curves) -> str:
+    names = sorted({name for row in curves.valid for name in row.bpb})
+    if not names:
+        return ""
+    series = [
+        Series(name, tuple((float(r.tokens), r.bpb[name]) for r in curves.valid if name in r.bpb))
+        for name in names
+    ]
+    told = "; ".join(
+        f"{s.name} from {s.points[0][1]:.3f} to {s.points[-1][1]:.3f}" for s in series
+    )
+    return line_chart(
+        series,
+        label=f"Validation bits per byte over tokens: {told}",
+        x_label="tokens trained on",
+        y_label="bits per byte",
+        markers=True,
+    )

@@ -1,0 +1,58 @@
+"""Texts that tokenizers are known to differ on, every code point, and the added pieces."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+
+__all__ = ["HARD_TEXTS", "every_code_point", "texts_around"]
+
+_RUNS = (1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 23, 31, 32, 33, 63, 64, 65, 100, 257, 1000)
+
+HARD_TEXTS: tuple[str, ...] = (
+    "",
+    *(" " * n for n in _RUNS),
+    *(" " * n + "a" for n in _RUNS),
+    *("a" + " " * n + "中" for n in _RUNS),
+    *("\u2581" * n + "x" for n in (1, 2, 3, 16, 17)),  # ▁ itself, which stands for a space
+    *("a" * n for n in (2, 17, 1000, 20_000)),
+    *("中" * n for n in (2, 17, 1000, 20_000)),
+    *("哈" * n + " " for n in (2, 3, 4, 5, 6, 7, 8, 9)),
+    "  中文",
+    " 中文 ",
+    "中文  ",
+    "中 文 English混合text，带 空格 and 标点。",
+    "a \u2581 b\u2581c \u2581\u2581 中\u2581文",
+    "\t", "\n", "\r\n", "\n\n\n", "\t\t中\t文\n", " \n ", "def f(x):\n    return x\n\n\n",
+    "\0", "a\0b", "\0\0中\0", "\x01\x02\x1f\x7f\x80\x9f",
+    "ＡＢＣ１２３，。！？（）", "ｱｲｳｴｵ", "\u3000全角\u3000空格\u3000",
+    "👨\u200d👩\u200d👧\u200d👦", "🏳\ufe0f\u200d🌈", "👍🏽", "🇨🇳🇺🇸",
+    "❤\ufe0f", "\ufe0f", "\ufe0e中\ufe0f",
+    "\u200b", "\u200d", "\ufeff", "a\u00adb", "\u202eabc\u202c", "\ufffd", "\ufffe\uffff",
+    "𠀀𠮷𪚥𫝀𬺰𮯠𰻞𱍊", "㐀㒨䶵", "〇々〆", "⺀⼀㇀", "\U000e0100葛\U000e0100", "嬗变龘靐齉",
+    "Ελληνικά русский العربية עברית हिन्दी ไทย 日本語ひらがなカタカナ 한국어 ᚠᛇᚻ",
+    "e\u0301 é \u1100\u1161\u11a8 각 ﬁ ㎏ ½ Ⅷ ①",
+    "\u00a0nbsp\u00a0", "\u2028line\u2029para", "\x85next",
+    "<s>", "</s>", "<unk>", "<s>中文</s>", "a<s>b", "<0x0A>",
+    "<0xE4><0xB8><0xAD>", "[INST] 中 [/INST]",
+    "<|im_start|>user\n你好<|im_end|>", "<pad>", " \u2047 ",
+    "1234567890 3.14159 1,000,000 2024年1月1日 ５０％",
+    "https://example.org/路径?q=中文&x=1#片段", "it's don't 'quoted' “引用” ‘单引号’",
+    "\U0010ffff", "\ue000\uf8ff",
+)  # fmt: skip
+
+
+def every_code_point(width: int = 256) -> Iterator[str]:
+    """Give every character there is, one a line, `width` lines a text (surrogates are none)."""
+    for start in range(0, sys.maxunicode + 1, width):
+        codes = (code for code in range(start, start + width) if not 0xD800 <= code < 0xE000)
+        if text := "\n".join(map(chr, codes)):
+            yield text
+
+
+def texts_around(pieces: Sequence[str]) -> Iterator[str]:
+    """Give, for every piece, texts in which its neighbours could join across its edges."""
+    for n, piece in enumerate(pieces):
+        following = pieces[(n + 1) % len(pieces)]
+        yield f"  {piece}{following} {piece}\u2581{piece}"
+        yield f"a{piece}{piece}{piece[:1]}\n{piece[1:]}{piece}0"

@@ -1,0 +1,54 @@
+"""The arithmetic of `lingraft check`, against published sizes."""
+
+import pytest
+
+from lingraft.base.settings import ModelShape
+from lingraft.estimate import EstimateSettings, count_lora, count_parameters, estimate_needs
+from lingraft.train.settings import LaunchSettings, TrainSettings
+
+MIXTRAL = ModelShape(
+    hidden_size=4096,
+    intermediate_size=14336,
+    num_hidden_layers=32,
+    num_attention_heads=32,
+    num_key_value_heads=8,
+)
+TRAIN = TrainSettings(mixture=["1:x"], launch=LaunchSettings(nodes=4, gpus_per_node=8))
+
+
+def test_mixtral_has_46_7_billion_parameters_of_which_12_9_are_active() -> None:
+    count = count_parameters(MIXTRAL, 32_000)
+    assert count.total == 46_702_792_704  # Mixtral-8x7B-v0.1's own count
+    assert count.active_body + count.embed == pytest.approx(12.9e9, rel=0.01)
+
+
+def test_the_reference_trains_960_million_lora_parameters() -> None:
+    assert count_lora(MIXTRAL, TRAIN) == pytest.approx(960.5e6, rel=1e-3)
+
+
+def test_a_quantised_body_takes_24_gigabytes() -> None:
+    needs = estimate_needs(MIXTRAL, TRAIN, EstimateSettings(train_tokens=10), 25_000)
+    assert needs.gpu_memory_bytes["frozen body"] == pytest.approx(23.96e9, rel=1e-2)
+    assert needs.devices == 32
+    assert needs.embed_parameters == 2 * 57_000 * 4096
+
+
+def test_time_is_work_over_speed_and_devices() -> None:
+    hints = EstimateSettings(train_tokens=1000, tflops_per_device=1.0)
+    one = estimate_needs(MIXTRAL, TRAIN.model_copy(update={"launch": LaunchSettings()}), hints, 0)
+    many = estimate_needs(MIXTRAL, TRAIN, hints, 0)
+    assert one.train_time_s == pytest.approx(32 * many.train_time_s)
+
+
+def test_a_number_of_steps_decides_the_tokens() -> None:
+    train = TrainSettings(
+        mixture=["1:x"], max_steps=3, micro_batch_size=2, seq_len=8, accumulation=5
+    )
+    needs = estimate_needs(MIXTRAL, train, EstimateSettings(train_tokens=9), 0)
+    assert needs.train_tokens == 3 * 2 * 8 * 5
+
+
+def test_without_quantisation_the_body_takes_two_bytes_a_parameter() -> None:
+    plain = TRAIN.model_copy(update={"quantize": "none", "dtype": "float32"})
+    needs = estimate_needs(MIXTRAL, plain, EstimateSettings(), 0)
+    assert needs.gpu_memory_bytes["frozen body"] == pytest.approx(2 * 46.44e9, rel=1e-2)

@@ -1,0 +1,129 @@
+"""Model folders: headers, shards, indexes."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from lingraft.errors import InputError
+from lingraft.models import (
+    ModelFolder,
+    TensorEntry,
+    link_tokenizer,
+    load_causal_lm,
+    plan_shards,
+    write_index,
+    write_shard,
+)
+
+TENSORS = {
+    "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
+    "b": torch.ones(4, dtype=torch.bfloat16),
+    "c": torch.tensor([[7]], dtype=torch.float16),
+}
+ENTRIES = [
+    TensorEntry("a", "F32", (2, 3)),
+    TensorEntry("b", "BF16", (4,)),
+    TensorEntry("c", "F16", (1, 1)),
+]
+
+
+def folder_of(path: Path, max_bytes: int) -> ModelFolder:
+    (path / "config.json").write_text("{}", encoding="utf-8")
+    weight_map = {}
+    for name, entries in plan_shards(ENTRIES, max_bytes).items():
+        write_shard(path / name, entries, lambda e: TENSORS[e.name])
+        weight_map |= {e.name: name for e in entries}
+    write_index(path, weight_map, sum(e.size_bytes for e in ENTRIES))
+    return ModelFolder(path)
+
+
+@pytest.mark.parametrize(("max_bytes", "shards"), [(1 << 20, 1), (24, 2), (1, 3)])
+def test_tensors_come_back_whatever_the_shard_size(
+    tmp_path: Path, max_bytes: int, shards: int
+) -> None:
+    model = folder_of(tmp_path, max_bytes)
+    assert len(model.shards) == shards
+    assert model.all_entries() == ENTRIES
+    for name, tensor in TENSORS.items():
+        assert torch.equal(model.tensor(name), tensor)
+
+
+def test_shards_are_what_safetensors_reads(tmp_path: Path) -> None:
+    write_shard(tmp_path / "x.safetensors", ENTRIES, lambda e: TENSORS[e.name])
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert {k: v.tolist() for k, v in loaded.items()} == {k: v.tolist() for k, v in TENSORS.items()}
+
+
+def test_headers_written_by_safetensors_are_read(tmp_path: Path) -> None:
+    save_file(TENSORS, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    assert sorted(ModelFolder(tmp_path).all_entries(), key=lambda e: e.name) == ENTRIES
+
+
+def test_a_tensor_is_cast_to_its_entry(tmp_path: Path) -> None:
+    entry = TensorEntry("a", "F16", (2, 3))
+    write_shard(tmp_path / "x.safetensors", [entry], lambda e: TENSORS[e.name])
+    assert load_file(tmp_path / "x.safetensors")["a"].dtype == torch.float16
+
+
+def test_shard_names_follow_transformers() -> None:
+    assert list(plan_shards(ENTRIES, 24)) == [
+        "model-00001-of-00002.safetensors",
+        "model-00002-of-00002.safetensors",
+    ]
+
+
+def test_a_folder_without_config_is_no_model(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"config\.json: no such file"):
+        ModelFolder(tmp_path)
+
+
+def test_a_folder_without_weights_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"no model\.safetensors"):
+        ModelFolder(tmp_path)
+
+
+def test_a_broken_config_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InputError, match="not JSON"):
+        ModelFolder(tmp_path)
+
+
+def test_a_missing_shard_is_told(tmp_path: Path) -> None:
+    folder_of(tmp_path, 24)
+    (tmp_path / "model-00002-of-00002.safetensors").unlink()
+    with pytest.raises(InputError, match=r"00002-of-00002.*missing"):
+        ModelFolder(tmp_path)
+
+
+def test_an_absent_tensor_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no tensor 'z' among 3"):
+        folder_of(tmp_path, 24).tensor("z")
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"\xff" * 9, b"\x02\0\0\0\0\0\0\0{]", b'\x09\0\0\0\0\0\0\0{"a":{}} ']
+)
+def test_a_file_that_is_not_safetensors_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "model.safetensors").write_bytes(data)
+    with pytest.raises(InputError, match="not a safetensors file"):
+        ModelFolder(tmp_path)
+
+
+def test_tokenizer_files_that_exist_are_linked(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    (tmp_path / "a" / "tokenizer.json").write_text("{}", encoding="utf-8")
+    link_tokenizer(tmp_path / "a", tmp_path / "b")
+    assert [p.name for p in (tmp_path / "b").iterdir()] == ["tokenizer.json"]
+
+
+def test_a_model_that_transformers_cannot_load_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "nonsense"}), encoding="utf-8")
+    with pytest.raises(InputError, match="transformers cannot load it"):
+        load_causal_lm(tmp_path)

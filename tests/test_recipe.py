@@ -1,0 +1,88 @@
+"""A recipe is checked whole, before any work."""
+
+from pathlib import Path
+
+import pytest
+
+from lingraft.errors import RecipeError
+from lingraft.recipe import find_problems, raise_problems, read_recipe
+
+
+def problems_with(recipe: Path, *overrides: str) -> list[str]:
+    return [str(p) for p in find_problems(read_recipe(recipe, overrides))]
+
+
+def test_the_tiny_recipe_is_fine(tiny_recipe: Path) -> None:
+    assert problems_with(tiny_recipe) == []
+    raise_problems(read_recipe(tiny_recipe), "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("vocab.sets=['zn']", "vocab.sets = 'zn': no such set in corpus.sets; there are zh, en."),
+        ("vocab.evaluation=['x']", "vocab.evaluation = 'x': no such set"),
+        ("train.mixture=['1:x']", "train.mixture = 'x': no such set"),
+        ("evals.sets=['x']", "evals.sets = 'x': no such set"),
+        ("base.pretrain.sets=['x']", "base.pretrain.sets = 'x': no such set"),
+        ("vocab.size=61", "vocab.size = 61: is larger than vocab.max_pieces = 60."),
+        ("vocab.num_chars=3", "vocab.num_chars = 3: is none of vocab.char_counts"),
+        ("vocab.max_pieces=5", "vocab.char_counts = [0, 10]: holds a count above"),
+        ("base.tokenizer='package:absent/x'", "base: source 'package:absent': no package"),
+    ],
+)
+def test_problems_across_sections_are_found(tiny_recipe: Path, override: str, told: str) -> None:
+    assert any(told in problem for problem in problems_with(tiny_recipe, override))
+
+
+def test_a_missing_corpus_file_is_found(tiny_recipe: Path) -> None:
+    (tiny_recipe.parent / "zh.txt").unlink()
+    recipe = read_recipe(tiny_recipe)
+    with pytest.raises(RecipeError, match=r"corpus: source .*nothing at"):
+        raise_problems(recipe, "tiny.toml")
+
+
+@pytest.mark.parametrize(
+    ("override", "told"),
+    [
+        ("base.model='x'", "either base.model or base.pretrain"),
+        ("base.tokenizer=''", "base.pretrain needs base.shape and base.tokenizer"),
+        ("base.shape.hidden_size=17", "hidden_size must be a multiple of num_attention_heads"),
+        ("base.shape.num_key_value_heads=3", "a multiple of num_key_value_heads"),
+        ("base.shape.num_experts_per_tok=9", "must not exceed num_local_experts"),
+        ("train.mixture=['zh']", "is not RATIO:SET"),
+        ("run.name='a/b'", "run.name = 'a/b'"),
+        ("corpus.valid_frac=1", "corpus.valid_frac = 1"),
+    ],
+)
+def test_settings_that_contradict_are_refused(tiny_recipe: Path, override: str, told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        read_recipe(tiny_recipe, [override])
+    assert told in str(caught.value)
+
+
+def test_two_sets_of_one_name_are_refused(tiny_recipe: Path) -> None:
+    text = tiny_recipe.read_text(encoding="utf-8").replace('name = "en"', 'name = "zh"')
+    tiny_recipe.write_text(text, encoding="utf-8")
+    with pytest.raises(RecipeError, match="set names must differ; given twice: zh"):
+        read_recipe(tiny_recipe)
+
+
+def test_the_run_folder_is_folder_and_name(tiny_recipe: Path) -> None:
+    assert read_recipe(tiny_recipe).run_folder == tiny_recipe.parent / "runs" / "tiny"
+
+
+def test_a_hub_model_is_identified_by_name_and_revision(tiny_recipe: Path) -> None:
+    text = tiny_recipe.read_text(encoding="utf-8").replace("[base.pretrain]", "[ignored]")
+    text = text[: text.index("[ignored]")] + text[text.index("[vocab]") :]
+    tiny_recipe.write_text(text, encoding="utf-8")
+    base = read_recipe(tiny_recipe, ["base.model='hub:a/b'", "base.revision='r1'"]).base
+    assert base.outside()["hub:a/b"] == "hub:a/b@r1"
+
+
+def test_a_local_model_is_identified_by_its_files(tiny_recipe: Path) -> None:
+    text = tiny_recipe.read_text(encoding="utf-8")
+    text = text[: text.index("[base.pretrain]")] + text[text.index("[vocab]") :]
+    tiny_recipe.write_text(text, encoding="utf-8")
+    base = read_recipe(tiny_recipe, [f"base.model='{tiny_recipe.parent}'"]).base
+    assert base.outside()[str(tiny_recipe.parent)] == tiny_recipe.parent

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+
+from lingraft.errors import InputError, LingraftError
+from lingraft.manifest import Identity
+from lingraft.progress import SilentReporter
+from lingraft.store import Draft, open_draft
+from lingraft.training import Group, LoopPlan, StepLog, fit, learning_rate
+
+
+def _draft(folder: Path, seed: int = 17) -> Draft:
+    identity = Identity(stage="train", stage_version=1, settings={}, seed=seed, inputs={})
+    return open_draft(folder / "60-train", identity, SilentReporter(), resumable=True)
+
+
+class _Task:
+    """Fit a small map through dropout: every step needs torch's generator."""
+
+    def __init__(self) -> None:
+        generator = torch.Generator().manual_seed(1)
+        self.model = torch.nn.Linear(6, 3)
+        for parameter in self.model.parameters():
+            parameter.data.normal_(generator=generator)
+        self.steps: list[int] = []
+        weight, bias = self.model.parameters()
+        self.groups = [
+            Group("weight", {"weight": weight}, 0.1, 0.01),
+            Group("bias", {"bias": bias}, 0.05, 0.0),
+        ]
+
+    def backward(self, step: int) -> float:
+        self.steps.append(step)
+        x = torch.randn(5, 6)
+        loss: torch.Tensor = (self.model(torch.dropout(x, 0.5, True)) - x[:, :3]).square().mean()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.item()
+
+    def values(self) -> list[float]:
+        return [v for p in self.model.parameters() for v in p.detach().flatten().tolist()]
+
+
+PLAN = LoopPlan(steps=12, checkpoint_every=4)
+
+
+class _Killed(Exception):
+    pass
+
+
+def _run_until(folder: Path, stop: int) -> None:
+    def on_step(step: int, log: StepLog) -> None:
+        if step == stop:
+            raise _Killed
+
+    task = _Task()
+    with pytest.raises(_Killed):
+        fit(task.groups, PLAN, task.backward, _draft(folder), on_step)
+
+
+@pytest.mark.parametrize("stop", [0, 2, 3, 4, 7, 9, 11])
+def test_a_killed_run_ends_with_the_bits_of_one_left_alone(tmp_path: Path, stop: int) -> None:
+    alone, again = _Task(), _Task()
+    losses = fit(alone.groups, PLAN, alone.backward, _draft(tmp_path / "alone"))
+    _run_until(tmp_path / "killed", stop)
+    assert fit(again.groups, PLAN, again.backward, _draft(tmp_path / "killed")) == losses
+    assert again.values() == alone.values()
+
+
+def test_a_run_killed_twice_goes_on_from_the_newest_checkpoint(tmp_path: Path) -> None:
+    alone, again = _Task(), _Task()
+    fit(alone.groups, PLAN, alone.backward, _draft(tmp_path / "alone"))
+    _run_until(tmp_path / "killed", 5)
+    _run_until(tmp_path / "killed", 9)
+    fit(again.groups, PLAN, again.backward, _draft(tmp_path / "killed"))
+    assert again.steps == [8, 9, 10, 11]
+    assert again.values() == alone.values()
+
+
+def test_a_checkpoint_without_its_json_is_passed_over(tmp_path: Path) -> None:
+    _run_until(tmp_path, 5)
+    scratch = _draft(tmp_path).scratch
+    (scratch / "checkpoint-00000008.safetensors").write_bytes(b"half")
+    (scratch / "checkpoint-00000008.json.partial").write_bytes(b"half")
+    task = _Task()
+    fit(task.groups, PLAN, task.backward, _draft(tmp_path))
+    assert task.steps[0] == 4
+
+
+def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
+    task, draft = _Task(), _draft(tmp_path)
+    fit(task.groups, PLAN, task.backward, draft)
+    names = sorted(p.name for p in draft.scratch.iterdir())
+    assert names == ["checkpoint-00000012.json", "checkpoint-00000012.safetensors"]
+
+
+def test_a_finished_run_repeats_nothing(tmp_path: Path) -> None:
+    first, second = _Task(), _Task()
+    losses = fit(first.groups, PLAN, first.backward, _draft(tmp_path))
+    assert fit(second.groups, PLAN, second.backward, _draft(tmp_path)) == losses
+    assert second.steps == []
+    assert second.values() == first.values()
+
+
+def test_every_step_is_logged_with_its_rates(tmp_path: Path) -> None:
+    task, logs = _Task(), []
+    plan = LoopPlan(steps=3, warmup_frac=0, schedule="constant")
+    losses = fit(
+        task.groups, plan, task.backward, _draft(tmp_path), lambda _, log: logs.append(log)
+    )
+    assert [log.step for log in logs] == [0, 1, 2]
+    assert [log.loss for log in logs] == losses
+    assert all(log.lr == {"weight": 0.1, "bias": 0.05} and log.grad_norm > 0 for log in logs)
+
+
+def test_the_first_step_of_adamw_moves_by_the_learning_rate(tmp_path: Path) -> None:
+    """Adam's first step is lr * sign(gradient); decay takes lr * 0.01 of the value first."""
+    p = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+
+    def backward(step: int) -> float:
+        p.grad = torch.tensor([0.3, -0.4])
+        return 1.0
+
+    plan = LoopPlan(steps=1, warmup_frac=0, schedule="constant")
+    fit([Group("all", {"p": p}, 0.1, 0.01)], plan, backward, _draft(tmp_path))
+    expected = [1 * (1 - 0.1 * 0.01) - 0.1, -2 * (1 - 0.1 * 0.01) + 0.1]
+    assert p.tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_another_seed_trains_otherwise(tmp_path: Path) -> None:
+    one, two = _Task(), _Task()
+    fit(one.groups, PLAN, one.backward, _draft(tmp_path / "one", 17))
+    fit(two.groups, PLAN, two.backward, _draft(tmp_path / "two", 18))
+    assert one.values() != two.values()
+
+
+def test_a_parameter_without_gradient_survives_a_checkpoint(tmp_path: Path) -> None:
+    def groups(task: _Task) -> list[Group]:
+        return [*task.groups, Group("idle", {"idle": torch.nn.Parameter(torch.ones(2))}, 0.1, 0.1)]
+
+    first, second = _Task(), _Task()
+    fit(groups(first), PLAN, first.backward, _draft(tmp_path))
+    fit(resumed := groups(second), PLAN, second.backward, _draft(tmp_path))
+    assert resumed[-1].parameters["idle"].tolist() == [1, 1]
+
+
+def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path: Path) -> None:
+    task = _Task()
+    with pytest.raises(LingraftError, match=r"step 2: loss nan[\s\S]*Lower the learning rate"):
+        fit(
+            task.groups,
+            PLAN,
+            lambda step: math.nan if step == 2 else task.backward(step),
+            _draft(tmp_path),
+        )
+
+
+def test_a_checkpoint_of_other_parameters_is_refused(tmp_path: Path) -> None:
+    task = _Task()
+    fit(task.groups, PLAN, task.backward, _draft(tmp_path))
+    other = [Group("other", {"other": torch.nn.Parameter(torch.ones(2))}, 0.1, 0.0)]
+    with pytest.raises(InputError, match="other parameters than the 1 here"):
+        fit(other, PLAN, task.backward, _draft(tmp_path))
+
+
+def test_a_parameter_in_two_groups_is_our_mistake(tmp_path: Path) -> None:
+    task = _Task()
+    with pytest.raises(AssertionError, match="in two groups"):
+        fit([task.groups[0], task.groups[0]], PLAN, task.backward, _draft(tmp_path))
+
+
+def test_the_rate_climbs_to_its_peak_and_falls_to_a_tenth() -> None:
+    plan = LoopPlan(steps=11, warmup_frac=0.2)  # 2 steps of warm-up; the middle of the rest is 6
+    rates = [learning_rate(step, plan) for step in (0, 1, 2, 6, 10)]
+    assert rates == pytest.approx([1 / 3, 2 / 3, 1, 0.55, 0.1])
+
+
+def test_a_constant_rate_stays_at_its_peak() -> None:
+    plan = LoopPlan(steps=4, warmup_frac=0.25, schedule="constant")
+    assert [learning_rate(step, plan) for step in range(4)] == [0.5, 1, 1, 1]
