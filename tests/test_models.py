@@ -32,7 +32,7 @@ ENTRIES = [
 
 def folder_of(path: Path, max_bytes: int) -> ModelFolder:
     (path / "config.json").write_text("{}", encoding="utf-8")
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for name, entries in plan_shards(ENTRIES, max_bytes).items():
         write_shard(path / name, entries, lambda e: TENSORS[e.name])
         weight_map |= {e.name: name for e in entries}

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import sentencepiece
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_tokenizers import FIRST, build, trained, without_bytes
 
 from lingraft.errors import InputError

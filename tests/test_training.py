@@ -47,17 +47,17 @@ class _Task:
 PLAN = LoopPlan(steps=12, checkpoint_every=4)
 
 
-class _Killed(Exception):
+class _KilledError(Exception):
     pass
 
 
 def _run_until(folder: Path, stop: int) -> None:
     def on_step(step: int, log: StepLog) -> None:
         if step == stop:
-            raise _Killed
+            raise _KilledError
 
     task = _Task()
-    with pytest.raises(_Killed):
+    with pytest.raises(_KilledError):
         fit(task.groups, PLAN, task.backward, _draft(folder), on_step)
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ConfigDict
 
 from lingraft.manifest import Facts, Identity
 from lingraft.progress import SilentReporter
@@ -22,21 +23,25 @@ ALP_SVG = (
     ' fill="#fff"/><path d="M5 35Q20 8 85 6" fill="none" stroke="#1d5fc4"/></svg>'
 )
 
-CURVE = [
-    {"step": 0, "tokens": 0, "valid_bpb": {"zh-news": 4.5, "zh-reviews": 4.25, "en-docs": 2.0}},
-    {"step": 1, "tokens": 2048, "loss": 9.5},
-    {"step": 2, "tokens": 4096, "loss": 8.25},
-    {"step": 3, "tokens": 6144, "loss": 6.75},
-    {"step": 3, "tokens": 6144, "valid_bpb": {"zh-news": 3.0, "zh-reviews": 2.75, "en-docs": 2.1}},
-    {"step": 4, "tokens": 8192, "loss": 6.125},
-    {"step": 4, "tokens": 8192, "valid_bpb": {"zh-news": 2.4, "zh-reviews": 2.2, "en-docs": 2.05}},
+CURVE: list[dict[str, Any]] = [
+    {"step": 0, "tokens": 0, "valid": {"zh-news": 4.5, "zh-reviews": 4.25, "en-docs": 2.0}},
+    {"step": 1, "loss": 9.5, "lr": 1e-5, "tokens": 2048},
+    {"step": 2, "loss": 8.25, "lr": 9e-6, "tokens": 4096},
+    {"step": 3, "loss": 6.75, "lr": 5e-6, "tokens": 6144},
+    {
+        "step": 4,
+        "loss": 6.125,
+        "lr": 1e-6,
+        "tokens": 8192,
+        "valid": {"zh-news": 2.4, "zh-reviews": 2.2, "en-docs": 2.05},
+    },
 ]
 
 
 class _AnyFacts(Facts):
     """Facts of any shape."""
 
-    model_config = {"extra": "allow"}
+    model_config = ConfigDict(extra="allow")
 
 
 def _split(docs: int, chars: int, size: int) -> dict[str, int]:
@@ -85,7 +90,8 @@ _LANGUAGE_BPB = {
 _CONTINUATIONS = {
     "base": "���� of the return，<script>alert(1)</script> and the functions",
     "expanded": "迷迷 the 嬗",
-    "trained": "的经济发展取得了很大的成绩，人民生活水平有了提高。记者从有关部门了解到，今年以来，各地认真贯彻中央精神。",
+    "trained": "的经济发展取得了很大的成绩，人民生活水平有了提高。"
+    "记者从有关部门了解到，今年以来，各地认真贯彻中央精神。",
 }
 
 FACTS: dict[str, dict[str, Any]] = {
@@ -159,8 +165,8 @@ FACTS: dict[str, dict[str, Any]] = {
         "bits_per_frozen_parameter": 4.127,
         "first_loss": 9.5,
         "final_loss": 6.125,
-        "valid_bpb_start": CURVE[0]["valid_bpb"],
-        "valid_bpb_end": CURVE[-1]["valid_bpb"],
+        "valid_bpb_start": CURVE[0]["valid"],
+        "valid_bpb_end": CURVE[-1]["valid"],
     },
     "merge": {
         "tensors_merged": 112,

@@ -5,12 +5,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 from small_tokenizers import BY_HAND, build, trained
 
 from lingraft.encoder import FastEncoder
-from lingraft.errors import VerifyError
+from lingraft.errors import InputError, VerifyError
 from lingraft.fast import fast_tokenizer
 from lingraft.pieces import SentencePieces
 from lingraft.tokenizer.check import Checker, Compared, check_base_kept, find_unreachable
@@ -131,6 +132,31 @@ _CHECKER = Checker(TRAINED, TRAINED_EXTENDED, fast_of(TRAINED_EXTENDED))
 )
 def test_the_proof_holds_on_any_text(texts: list[str]) -> None:
     assert _CHECKER.compare(texts, "random texts").num_texts == len(texts)
+
+
+def accepted(candidates: Sequence[str]) -> list[PieceRow]:
+    """Those of the candidates that `extend_model` takes, one after another."""
+    rows = [PieceRow("嬗", "char"), PieceRow("变", "char")]
+    for piece in candidates:
+        try:
+            extend_model(BASE, [*rows, PieceRow(piece, "rule")])
+        except InputError:
+            continue
+        rows.append(PieceRow(piece, "rule"))
+    return rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.text("嬗变", min_size=2, max_size=6), max_size=12),
+    st.lists(st.text("嬗变嬗变a ", max_size=40), min_size=1, max_size=8),
+)
+def test_the_proof_holds_for_any_pieces_that_were_accepted(
+    candidates: list[str], texts: list[str]
+) -> None:
+    extended = SentencePieces(extend_model(BASE, accepted(candidates)))
+    assert find_unreachable(extended, SIZE) == []
+    Checker(BASE, extended, fast_of(extended)).compare(texts, "random texts")
 
 
 def test_score_0_for_every_added_piece_is_found_and_shown_piece_by_piece() -> None:

@@ -105,7 +105,7 @@ def test_a_piece_of_the_base_is_refused() -> None:
 
 
 def test_a_piece_listed_twice_is_refused() -> None:
-    with pytest.raises(InputError, match="added piece 1.*the list, at 0, has this piece already"):
+    with pytest.raises(InputError, match=r"added piece 1.*the list, at 0, has this piece already"):
         extend(char("嬗"), char("嬗"))
 
 

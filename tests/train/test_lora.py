@@ -206,7 +206,7 @@ def test_dropout_has_the_gradient_of_its_own_mask() -> None:
     with torch.no_grad():
         slope = (output(x + step * direction) - output(x - step * direction)) / (2 * step)
     assert x.grad is not None
-    assert float(slope) == pytest.approx(float((x.grad * direction).sum()), rel=1e-4)
+    assert slope.item() == pytest.approx(float((x.grad * direction).sum()), rel=1e-4)
 
 
 def test_a_role_without_an_adapter_is_frozen() -> None:

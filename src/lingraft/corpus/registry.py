@@ -46,7 +46,7 @@ def write_registry(names: Iterable[str], splits: Sequence[str]) -> str:
             f"splits = {json.dumps(list(splits))}\n"
             'root = "{DATA_DIR}"\n'
             'doc = "{name}-{split}"\n'
-            'encoded = "encoded-{name}-{split}"\n'
+            'encoded = "{name}-{split}.npy"\n'
         )
     return "\n".join(entries)
 

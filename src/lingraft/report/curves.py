@@ -1,8 +1,8 @@
 """Training curves as values: what `60-train/curve.jsonl` says, ready to be drawn.
 
-One JSON row a step, in the order of steps: `{"step", "tokens", "loss", ...}` after a step, and
-`{"step", "tokens", "valid_bpb": {set: bits per byte}}` after a validation, the first of which
-comes before any training, at 0 tokens.
+One JSON row a step, in the order of steps: `{"step", "tokens", "loss", ...}`, with
+`"valid": {set: bits per byte}` where that step was validated. The first row is from before
+any training: step 0, no tokens, no loss.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ def read_curves(lines: Iterable[str], source: str) -> Curves:
             step, tokens = int(row["step"]), int(row["tokens"])
             if "loss" in row:
                 loss.append((float(tokens), float(row["loss"])))
-            if "valid_bpb" in row:
-                bpb = {name: float(row["valid_bpb"][name]) for name in sorted(row["valid_bpb"])}
+            if "valid" in row:
+                bpb = {name: float(row["valid"][name]) for name in sorted(row["valid_bpb"])}
                 valid.append(ValidRow(step, tokens, bpb))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(

@@ -18,7 +18,7 @@ Point = tuple[float, float]
 
 _WIDTH, _HEIGHT = 560, 330
 _LEFT, _TOP, _BOTTOM = 52, 14, 46
-_LABEL_GAP = 16
+_LABEL_GAP = 18
 _NUM_COLOURS = 6
 
 
@@ -135,7 +135,7 @@ def bar_chart(groups: Sequence[BarGroup], *, label: str) -> str:
     """
     assert groups, "a plot needs a group"
     most = max(bar.value for group in groups for bar in group.bars) or 1.0
-    left, row, head = 150, 26, 30
+    left, row, head = 172, 26, 30
     body: list[str] = []
     top = 4
     for group in groups:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from .curves import Curves
 from .figures import Bar, BarGroup, Series, bar_chart, line_chart, thin
-from .numbers import FILTERS, show_bpb
+from .formats import FILTERS, show_bpb
 from .settings import ReportSettings
 from .summary import Summary, language_name, model_name
 
@@ -146,9 +146,7 @@ def _valid_plot(curves: Curves) -> str:
         Series(name, tuple((float(r.tokens), r.bpb[name]) for r in curves.valid if name in r.bpb))
         for name in names
     ]
-    told = "; ".join(
-        f"{s.name} from {s.points[0][1]:.3f} to {s.points[-1][1]:.3f}" for s in series
-    )
+    told = "; ".join(f"{s.name} from {s.points[0][1]:.3f} to {s.points[-1][1]:.3f}" for s in series)
     return line_chart(
         series,
         label=f"Validation bits per byte over tokens: {told}",

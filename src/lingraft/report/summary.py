@@ -157,7 +157,7 @@ class Summary:
 
 def language_name(code: str) -> str:
     """English name of a common language code, else the code itself."""
-    return _LANGUAGES.get(code.split("-")[0].lower(), code)
+    return _LANGUAGES.get(code.partition("-")[0].lower(), code)
 
 
 def model_name(model: str) -> str:

@@ -150,17 +150,16 @@ def _refuse_unfit(base: SentencePieces, ranks: Mapping[str, int], n: int, row: P
 def _spell_so_far(base: SentencePieces, ranks: Mapping[str, int], piece: str) -> list[str | int]:
     """Spell a piece with the base and the rules added so far: pieces, and ids of lone bytes."""
     symbols = _base_symbols(base, ranks, piece)
-    while len(symbols) > 1:
+    while True:
         joined = [
             (ranks[a + b], i)
             for i, (a, b) in enumerate(pairwise(symbols))
             if isinstance(a, str) and isinstance(b, str) and a + b in ranks
         ]
         if not joined:
-            break
+            return symbols
         _, i = min(joined)  # the earliest rule, leftmost first
         symbols[i : i + 2] = [f"{symbols[i]}{symbols[i + 1]}"]
-    return symbols
 
 
 def _base_symbols(base: SentencePieces, ranks: Mapping[str, int], piece: str) -> list[str | int]:

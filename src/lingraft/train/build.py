@@ -80,7 +80,7 @@ class Built:
 
     def recompute_activations(self) -> None:
         """Keep one activation a layer and compute the others again: less memory, same result."""
-        self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.activation_checkpointing_enable({"use_reentrant": False})
 
 
 def build(

@@ -46,7 +46,7 @@ class Curve:
     @property
     def end(self) -> int:
         """The largest size."""
-        return self.num_chars + self.alp_EK.shape[1] - 1
+        return self.num_chars + int(self.alp_EK.shape[1]) - 1
 
     def has(self, size: int) -> bool:
         """Tell whether the curve reaches `size`."""

@@ -42,7 +42,7 @@ from .kernel import (
 )
 from .segments import BARRIER, Int32, Int64
 
-__all__ = ["Rules", "train_rules"]
+__all__ = ["Rules", "compile_kernel", "train_rules"]
 
 _CHUNK_RULES = 200
 """Rules between two reports of progress."""
@@ -109,6 +109,13 @@ def train_rules(
         done = reached
     out_KR = out_KR[:done]
     return Rules(out_KR[:, 0].astype(np.int32), out_KR[:, 1].astype(np.int32), out_KR[:, 2:])
+
+
+def compile_kernel() -> None:
+    """Compile the kernel, or load it from numba's cache: some seconds once, then none."""
+    symbols_N = np.array([BARRIER, 0, 0, BARRIER], np.int32)
+    zeros_N, weights_GW = np.zeros(4, np.int32), np.ones((1, 1), np.int64)
+    train_rules(symbols_N, zeros_N, weights_GW, "a", max_rules=1, max_chars=2, min_count=1)
 
 
 def _new_pieces(texts: Sequence[str], max_rules: int, max_chars: int) -> Pieces:

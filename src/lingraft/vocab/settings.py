@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from ..errors import UsageError
 from ..manifest import Facts
 from ..settings import StageSettings
+from ..text import check_scripts
 
 __all__ = ["CurveFacts", "VocabFacts", "VocabSettings"]
 
@@ -35,6 +37,15 @@ class VocabSettings(StageSettings):
     """A rule must join at least this many pairs of the training text."""
     knee_sensitivity: Annotated[float, Field(gt=0)] = 1.0
     """Kneedle's S: larger values find the knee later."""
+
+    @field_validator("scripts")
+    @classmethod
+    def _scripts_exist(cls, scripts: list[str]) -> list[str]:
+        try:
+            check_scripts(scripts)
+        except UsageError as error:
+            raise ValueError(f"{error.what} {error.way_out}") from None
+        return scripts
 
 
 class CurveFacts(Facts):

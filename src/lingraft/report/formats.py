@@ -18,6 +18,7 @@ __all__ = [
 ]
 
 _MINUS = "−"
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def show_count(value: int) -> str:
@@ -50,9 +51,10 @@ def show_alp(value: float) -> str:
 
 
 def show_ratio(value: float) -> str:
-    """A ratio with three figures: 0.512, 1.53, 12.3; very small ones as 3.1e-06."""
+    """A ratio with three figures: 0.512, 1.53, 12.3; very small ones as 3.1 × 10⁻⁶."""
     if value and abs(value) < 1e-3:
-        return f"{value:.1e}"
+        figures, _, power = f"{value:.1e}".partition("e")
+        return f"{figures}\u00a0×\u00a010{str(int(power)).translate(_RAISED)}"
     return _three_figures(value)
 
 

@@ -1,0 +1,75 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from pico import save_mixtral
+from safetensors.torch import save_file
+
+from lingraft.models import ModelFolder, load_causal_lm
+from lingraft.train.adapter import adapter_config, adapter_tensors
+from lingraft.train.build import Built, build
+from lingraft.train.settings import LoraSettings
+
+IDS = torch.arange(24).view(2, 12) * 11
+LORA = LoraSettings(rank=4, alpha=12.0, dropout=0.1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> ModelFolder:
+    return save_mixtral(tmp_path_factory.mktemp("model"))
+
+
+def moved_model(folder: ModelFolder) -> Built:
+    """A model whose trained matrices are all away from their start."""
+    built = build(
+        folder, LORA, quantize="none", dtype="float32", seed=1, device=torch.device("cpu")
+    )
+    generator = torch.Generator().manual_seed(2)
+    with torch.no_grad():
+        for parameter in [*built.lora.values(), *built.embed.values()]:
+            parameter.add_(torch.randn(parameter.shape, generator=generator) * 0.1)
+    built.model.eval()
+    return built
+
+
+def test_names_are_the_classic_ones_of_every_expert(folder: ModelFolder) -> None:
+    tensors = adapter_tensors(moved_model(folder).pairs, {"lm_head.weight": torch.zeros(2, 2)})
+    prefix = "base_model.model.model.layers.1."
+    experts = f"{prefix}block_sparse_moe.experts.3"
+    assert tensors[f"{experts}.w1.lora_A.weight"].shape == (4, 32)
+    assert tensors[f"{experts}.w2.lora_B.weight"].shape == (32, 4)
+    assert tensors[f"{prefix}self_attn.k_proj.lora_B.weight"].shape == (16, 4)
+    assert "base_model.model.lm_head.weight" in tensors
+    assert len(tensors) == 2 * 2 * (4 + 12) + 1
+    assert list(tensors) == sorted(tensors)
+
+
+def test_the_config_says_dropout_0_and_no_path() -> None:
+    config = adapter_config(LORA)
+    assert config["lora_dropout"] == 0.0
+    assert config["base_model_name_or_path"] == ""
+    assert (config["r"], config["lora_alpha"]) == (4, 12.0)
+    assert config["target_modules"] == LORA.targets
+    assert config["modules_to_save"] == ["embed_tokens", "lm_head"]
+
+
+@pytest.mark.filterwarnings("default")
+def test_plain_peft_loads_it_and_says_the_same(folder: ModelFolder, tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+    built = moved_model(folder)
+    save_file(
+        {k: v.clone() for k, v in adapter_tensors(built.pairs, built.embed).items()},
+        tmp_path / "adapter_model.safetensors",
+        metadata={"format": "pt"},
+    )
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter_config(LORA)))
+    base = load_causal_lm(folder.path)
+    untrained = base(input_ids=IDS).logits.detach()
+    model = peft.PeftModel.from_pretrained(base, tmp_path).eval()
+    with torch.no_grad():
+        found, expected = model(input_ids=IDS).logits, built.model(input_ids=IDS).logits
+    assert (expected - untrained).abs().max() > 1
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)

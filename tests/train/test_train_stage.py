@@ -1,0 +1,268 @@
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from artefacts import SEED, make_artefact
+from pico import SIZES, save_mixtral
+from safetensors.torch import load_file
+
+from lingraft.errors import InputError, UsageError
+from lingraft.manifest import Facts, Identity
+from lingraft.progress import SilentReporter
+from lingraft.shards import write_tokens
+from lingraft.store import Artefact, Draft, open_draft
+from lingraft.train import stage
+from lingraft.train.settings import LaunchSettings, LoraSettings, TrainFacts, TrainSettings
+
+SETTINGS: dict[str, Any] = {
+    "mixture": ["1:zh", "0.5:en"],
+    "seq_len": 16,
+    "micro_batch_size": 2,
+    "max_steps": 6,
+    "lr": 1e-2,
+    "dtype": "float32",
+    "lora": LoraSettings(rank=4, alpha=8.0, dropout=0.1),
+    "eval_every": 4,
+    "eval_docs": 2,
+    "checkpoint_every": 2,
+}
+
+
+def settings(**changes: Any) -> TrainSettings:
+    return TrainSettings(**{**SETTINGS, **changes})
+
+
+def write_set(folder: Path, name: str, first: int, num_valid: int = 3) -> None:
+    """Documents that count upwards from `first`: easy to learn."""
+    for split, num_docs in (("train", 12), ("valid", num_valid)):
+        docs = [[1, *range(first + n, first + n + 20), 2] for n in range(num_docs)]
+        write_tokens(folder / f"{name}-{split}.npy", docs, SIZES["vocab_size"])
+        np.save(folder / f"{name}-{split}.bytes.npy", np.full(num_docs, 60, np.uint32))
+
+
+@pytest.fixture(scope="module")
+def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
+    folder = tmp_path_factory.mktemp("run")
+
+    def fill_embed(path: Path) -> Facts:
+        save_mixtral(path)
+        return Facts()
+
+    def fill_encode(path: Path) -> Facts:
+        write_set(path, "zh", 10)
+        write_set(path, "en", 100)
+        write_set(path, "empty", 200, num_valid=0)
+        return Facts()
+
+    return {
+        "embed": make_artefact(folder, "40-embed", fill_embed),
+        "encode": make_artefact(folder, "50-encode", fill_encode),
+    }
+
+
+def open_train_draft(folder: Path, s: TrainSettings) -> Draft:
+    identity = Identity(
+        stage="train",
+        stage_version=1,
+        settings=s.model_dump(mode="json"),
+        seed=SEED,
+        inputs={},
+    )
+    return open_draft(folder / "60-train", identity, SilentReporter(), resumable=True)
+
+
+def train(folder: Path, inputs: dict[str, Artefact], s: TrainSettings) -> Artefact:
+    draft = open_train_draft(folder, s)
+    return draft.seal(stage.run(s, inputs, draft), {})
+
+
+def curve(artefact: Artefact) -> list[dict[str, Any]]:
+    lines = artefact.file("curve.jsonl").read_text().splitlines()
+    return [json.loads(line) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def trained(inputs: dict[str, Artefact], tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    return train(tmp_path_factory.mktemp("trained"), inputs, settings())
+
+
+class KilledError(Exception):
+    """Stands for SIGKILL."""
+
+
+@pytest.fixture
+def kill_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+    """Raise once the curve has got its row of `kill["step"]`."""
+    kill = {"step": -1}
+    put = stage._Curve.put
+
+    def dying_put(self: stage._Curve, row: dict[str, Any]) -> None:
+        put(self, row)
+        if row["step"] == kill["step"]:
+            raise KilledError
+
+    monkeypatch.setattr(stage._Curve, "put", dying_put)
+    return kill
+
+
+def test_the_curve_has_a_row_a_step_and_validations_where_they_are_due(trained: Artefact) -> None:
+    rows = curve(trained)
+    assert [row["step"] for row in rows] == list(range(7))
+    assert [row["step"] for row in rows if "valid" in row] == [0, 4, 6]
+    assert list(rows[6]["valid"]) == ["zh", "en"]
+    assert set(rows[1]) == {"step", "loss", "lr", "tokens"}
+
+
+def test_tokens_count_targets_and_not_padding(trained: Artefact) -> None:
+    # 12 documents of 22 ids: 264 ids in 17 windows, 16 x 16 + 7 targets; half of en: 8 x 16 + 3.
+    # 26 windows in 6 steps of 2: at most 32 targets each, less in the two short windows.
+    tokens = [row["tokens"] for row in curve(trained)]
+    steps = [after - before for before, after in pairwise(tokens)]
+    assert all(step in (32, 16 + 7, 16 + 3, 7 + 3) for step in steps)
+    assert trained.facts["total_tokens"] == tokens[-1]
+
+
+def test_training_lowers_the_loss_of_every_set(trained: Artefact) -> None:
+    facts = TrainFacts.model_validate(trained.facts)
+    assert facts.final_loss < facts.first_loss
+    for name in ("zh", "en"):
+        assert facts.valid_bpb_end[name] < facts.valid_bpb_start[name]
+
+
+def test_facts_count_what_is_trained(trained: Artefact) -> None:
+    facts = TrainFacts.model_validate(trained.facts)
+    assert facts.lora_modules == facts.lora_modules_expected == 2 * (4 + 4 * 3)
+    assert facts.embed_parameters == 2 * 300 * 32
+    assert facts.trainable_parameters == facts.lora_parameters + facts.embed_parameters
+    assert 4.1 < facts.bits_per_frozen_parameter < 4.2
+
+
+def test_tensorboard_files_are_there_and_outside_the_digest(trained: Artefact) -> None:
+    assert list((trained.path / "tensorboard").glob("events.out.tfevents.*"))
+    assert all("tensorboard" not in entry.path for entry in trained.manifest.files)
+
+
+def test_the_same_run_twice_has_the_same_digest(
+    inputs: dict[str, Artefact], trained: Artefact, tmp_path: Path
+) -> None:
+    assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 4, 6])
+def test_a_killed_run_goes_on_and_gives_the_same_bits(
+    inputs: dict[str, Artefact],
+    trained: Artefact,
+    tmp_path: Path,
+    kill_after: dict[str, int],
+    step: int,
+) -> None:
+    kill_after["step"] = step
+    with pytest.raises(KilledError):
+        train(tmp_path, inputs, settings())
+    kill_after["step"] = -1
+    assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
+
+
+def test_a_run_killed_after_its_last_step_only_writes_the_adapter(
+    inputs: dict[str, Artefact],
+    trained: Artefact,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def die(*_: object) -> None:
+        raise KilledError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, "_write_adapter", die)
+        with pytest.raises(KilledError):
+            train(tmp_path, inputs, settings())
+    monkeypatch.setattr(stage._Trainer, "backward", die)
+    assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
+
+
+def test_a_half_written_row_is_written_again(
+    inputs: dict[str, Artefact], trained: Artefact, tmp_path: Path, kill_after: dict[str, int]
+) -> None:
+    kill_after["step"] = 3
+    with pytest.raises(KilledError):
+        train(tmp_path, inputs, settings())
+    path = open_train_draft(tmp_path, settings()).path / "curve.jsonl"
+    path.write_text(path.read_text()[:-9])
+    kill_after["step"] = -1
+    assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
+
+
+def test_lost_rows_are_refused(
+    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
+) -> None:
+    kill_after["step"] = 5
+    with pytest.raises(KilledError):
+        train(tmp_path, inputs, settings())
+    path = open_train_draft(tmp_path, settings()).path / "curve.jsonl"
+    lines = path.read_text().splitlines(keepends=True)
+    path.write_text("".join([*lines[:2], *lines[3:]]))
+    kill_after["step"] = -1
+    with pytest.raises(InputError, match="rows are missing before step 5"):
+        train(tmp_path, inputs, settings())
+
+
+def test_splitting_a_step_into_micro_batches_does_not_change_it(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    no_dropout = LoraSettings(rank=4, alpha=8.0, dropout=0.0)
+    whole = train(tmp_path / "a", inputs, settings(micro_batch_size=4, lora=no_dropout))
+    split = train(tmp_path / "b", inputs, settings(accumulation=2, lora=no_dropout))
+    for a, b in zip(curve(whole)[1:], curve(split)[1:], strict=True):
+        assert a["loss"] == pytest.approx(b["loss"], rel=1e-4)
+        assert a["tokens"] == b["tokens"]
+
+
+def test_embeddings_have_a_rate_of_their_own(inputs: dict[str, Artefact], tmp_path: Path) -> None:
+    rows = curve(train(tmp_path, inputs, settings(embed_lr=1e-3, max_steps=1, warmup_frac=0.0)))
+    assert rows[1]["lr"] == {"lora": 1e-2, "embed": 1e-3}
+
+
+def test_one_pass_over_the_mixture_is_the_default(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    facts = train(tmp_path, inputs, settings(max_steps=0, micro_batch_size=8)).facts
+    # 17 windows of zh and 9 of half of en.
+    assert facts["steps"] == 4
+
+
+def test_adapter_matrices_are_float32_and_move(trained: Artefact) -> None:
+    tensors = load_file(trained.file("adapter/adapter_model.safetensors"))
+    assert {tensor.dtype for tensor in tensors.values()} == {torch.float32}
+    name = "base_model.model.model.layers.1.block_sparse_moe.experts.3.w2.lora_B.weight"
+    assert tensors[name].shape == (32, 4)
+    assert any(tensors[name.replace(".3.", f".{e}.")].any() for e in range(4))
+
+
+def test_more_processes_than_one_are_refused_with_the_way_to_one(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    many = settings(launch=LaunchSettings(nodes=4, gpus_per_node=8))
+    with pytest.raises(UsageError, match=r"32 processes(.|\n)*nodes=1(.|\n)*accumulation=32"):
+        train(tmp_path, inputs, many)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
+def test_a_gpu_that_is_asked_for_and_absent_is_refused(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="torch finds no GPU"):
+        train(tmp_path, inputs, settings(launch=LaunchSettings(gpus_per_node=1)))
+
+
+def test_a_set_without_validation_documents_is_refused(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="'empty' has no validation documents"):
+        train(tmp_path, inputs, settings(mixture=["1:empty"]))
