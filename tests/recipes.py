@@ -46,10 +46,9 @@ max_shard_mb = 1.0
 [vocab]
 sets = ["zh"]
 evaluation = ["zh"]
-char_counts = [0, 10]
+char_counts = [0, 4]
 max_pieces = 60
 size = 40
-num_chars = 10
 
 [train]
 mixture = ["1:zh", "0.5:en"]

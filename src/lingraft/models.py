@@ -215,7 +215,9 @@ def load_causal_lm(folder: Path, dtype: str = "float32") -> Any:
     """
     import torch
     from transformers import AutoModelForCausalLM
+    from transformers.utils.logging import disable_progress_bar
 
+    disable_progress_bar()  # lingraft shows its own
     try:
         model = AutoModelForCausalLM.from_pretrained(
             folder, dtype=getattr(torch, dtype), local_files_only=True, trust_remote_code=False

@@ -97,8 +97,8 @@ _CONTINUATIONS = {
 FACTS: dict[str, dict[str, Any]] = {
     "corpus": {
         "sets": {
-            "zh-news": _set("zh", 1_100, {"too short": 60, "duplicate": 40}),
-            "zh-reviews": _set("zh", 1_007, {"too short": 7}),
+            "zh-news": _set("zh", 1_100, {"too_short": 60, "duplicate": 40}),
+            "zh-reviews": _set("zh", 1_007, {"too_short": 7}),
             "en-docs": _set("en", 1_000, {}),
         }
     },

@@ -56,7 +56,7 @@ def test_the_config_says_dropout_0_and_no_path() -> None:
     assert config["modules_to_save"] == ["embed_tokens", "lm_head"]
 
 
-@pytest.mark.filterwarnings("default")
+@pytest.mark.filterwarnings("ignore")  # PEFT says it ignored patterns that it applies
 def test_plain_peft_loads_it_and_says_the_same(folder: ModelFolder, tmp_path: Path) -> None:
     peft = pytest.importorskip("peft")
     built = moved_model(folder)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -98,7 +97,7 @@ class KilledError(Exception):
 
 
 @pytest.fixture
-def kill_after(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, int]]:
+def kill_after(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Raise once the curve has got its row of `kill["step"]`."""
     kill = {"step": -1}
     put = stage._Curve.put

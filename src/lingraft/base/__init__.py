@@ -1,0 +1,6 @@
+"""The model that a language is grafted onto, brought into one shape whatever its origin.
+
+A local folder or a hub repository is linked as it is; for demonstrations and tests the run
+trains a small Mixtral from nothing. Either way what comes out is a model folder in published
+parameter names, and tokenizer files that are all made from its `tokenizer.model`.
+"""

@@ -36,9 +36,12 @@ class ModelScore(Facts):
     bpb: float
     """Bits per UTF-8 byte of text, EOS included."""
     num_docs: int
+    num_chars: int
     size_bytes: int
     total_tokens: int
+    """Tokens predicted: EOS included, BOS not."""
     tokens_per_char: float
+    """Tokens of the text alone, a character."""
 
 
 class Sample(Facts):

@@ -4,7 +4,3 @@ Memory holds one matrix at a time, whatever the model's size, until the end: the
 folder is loaded as any user would load it, and its logits are compared with those of the
 base with the adapter beside it.
 """
-
-from .settings import MergeFacts, MergeSettings
-
-__all__ = ["MergeFacts", "MergeSettings"]

@@ -4,7 +4,3 @@ Nothing is measured here. Every number stands in a manifest or a curve file of a
 stage, or is a ratio or a sum of two that do; times and machines are left out, so equal runs
 give equal bytes. The page opens from disk with no network: style, plots and data are in it.
 """
-
-from .settings import ReportFacts, ReportSettings
-
-__all__ = ["ReportFacts", "ReportSettings"]

@@ -54,7 +54,7 @@ def read_curves(lines: Iterable[str], source: str) -> Curves:
             if "loss" in row:
                 loss.append((float(tokens), float(row["loss"])))
             if "valid" in row:
-                bpb = {name: float(row["valid"][name]) for name in sorted(row["valid_bpb"])}
+                bpb = {name: float(row["valid"][name]) for name in sorted(row["valid"])}
                 valid.append(ValidRow(step, tokens, bpb))
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise InputError(

@@ -330,7 +330,7 @@ def _corpus_row(name: str, found: Mapping[str, Any]) -> CorpusRow:
         valid_docs=valid["num_docs"],
         num_chars=train["num_chars"] + valid["num_chars"],
         size_bytes=train["size_bytes"] + valid["size_bytes"],
-        dropped={reason: found["dropped"][reason] for reason in sorted(found["dropped"])},
+        dropped={r.replace("_", " "): found["dropped"][r] for r in sorted(found["dropped"])},
     )
 
 

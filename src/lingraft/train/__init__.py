@@ -5,7 +5,3 @@ expert's included, carries a low-rank adapter; embed_tokens and lm_head, half of
 are young, are trained whole in float32. The loss is next-token cross-entropy alone: the
 router is frozen, so its load-balancing loss would train nothing that should move.
 """
-
-from .settings import LaunchSettings, LoraSettings, TrainFacts, TrainSettings
-
-__all__ = ["LaunchSettings", "LoraSettings", "TrainFacts", "TrainSettings"]

@@ -11,6 +11,7 @@ base's: the vocabulary that is scored is the one that ships.
 
     segments    text -> table of segments of joinable symbols, with weights
     bpe         table -> merge rules, and how often each joins in every evaluation text
+    kernel      the compiled part of bpe
     alp         those joins -> ALP and tokens at every size
     choose      curves -> size at the knee, best number of single characters
     plot        curves -> one panel an evaluation text

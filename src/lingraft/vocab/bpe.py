@@ -44,6 +44,7 @@ from .segments import BARRIER, Int32, Int64
 
 __all__ = ["Rules", "compile_kernel", "train_rules"]
 
+_FIRST_SLOTS = 1 << 16
 _CHUNK_RULES = 200
 """Rules between two reports of progress."""
 
@@ -91,7 +92,7 @@ def train_rules(
     assert max_chars < 2**15, "spans are stored in 16 bits"
     pieces = _new_pieces(texts, max_rules, max_chars)
     places = _new_places(symbols_N, segment_N, weights_GW)
-    pairs = _new_pairs(1 << 16)
+    pairs = _new_pairs(_FIRST_SLOTS)
     begin = 0
     while (begin := meet_all(places, pairs, pieces, max_chars, begin)) < len(symbols_N) - 1:
         pairs = _grow(pairs, pieces)

@@ -61,12 +61,15 @@ def _draw_panel(panel: Axes, row: int, curves: Sequence[Curve], choice: Choice) 
             height = curve.alp_EK[row, choice.size - curve.num_chars]
             panel.plot([choice.size], [height], "o", color=colour, markersize=7)
     panel.axvline(choice.size, color=_GREY, linewidth=0.8, linestyle="--")
+    is_left = 2 * choice.size <= sum(panel.get_xlim())
     panel.annotate(
-        f" {'given' if choice.knee is None else 'knee'}: {choice.size:,} ",
+        f"{'given' if choice.knee is None else 'knee'}: {choice.size:,}",
         (choice.size, 0.03),
         xycoords=("data", "axes fraction"),
+        xytext=(5 if is_left else -5, 0),
+        textcoords="offset points",
+        ha="left" if is_left else "right",
         color=_GREY,
-        ha="left" if 2 * choice.size <= sum(panel.get_xlim()) else "right",
     )
     panel.set_xlabel("added pieces, single characters included")
     panel.set_ylabel("ALP: average log probability (nats per document)")

@@ -9,7 +9,6 @@ from pydantic import Field, field_validator
 from ..errors import UsageError
 from ..manifest import Facts
 from ..settings import StageSettings
-from ..text import check_scripts
 
 __all__ = ["CurveFacts", "VocabFacts", "VocabSettings"]
 
@@ -41,6 +40,8 @@ class VocabSettings(StageSettings):
     @field_validator("scripts")
     @classmethod
     def _scripts_exist(cls, scripts: list[str]) -> list[str]:
+        from ..text import check_scripts
+
         try:
             check_scripts(scripts)
         except UsageError as error:

@@ -1,0 +1,130 @@
+"""Bring the base model into the run: link it, fetch it, or train a small one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from ..documents import read_documents
+from ..encoder import FastEncoder
+from ..errors import InputError
+from ..fast import write_tokenizer
+from ..mixture import Mixture
+from ..models import INDEX, ModelFolder, TensorEntry, plan_shards, write_index, write_shard
+from ..pieces import SentencePieces
+from ..settings import StageSettings
+from ..shards import TokenFile, open_tokens, write_tokens
+from ..sources import is_hub_source, locate_source
+from ..store import Artefact, Draft, link_or_copy, write_json
+from ..training import fit
+from .fetch import check_model, fetch_model
+from .pretrain import build_model, group_of, model_config, plan_of, published_tensors, step_of
+from .settings import BaseFacts, BaseSettings, ModelShape, PretrainSettings
+
+__all__ = ["run"]
+
+_BATCH_DOCS = 512
+_CONFIGS = ("config.json", "generation_config.json")
+
+
+def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -> BaseFacts:
+    """Write the base model folder.
+
+    Raises:
+        InputError: The model cannot be fetched or used, or does not fit its tokenizer.
+        LingraftError: The loss of `pretrain` is no longer finite.
+    """
+    assert isinstance(settings, BaseSettings), "base.run got another stage's settings"
+    losses: list[float] = []
+    train_tokens = 0
+    if settings.pretrain and settings.shape:
+        write_tokenizer(locate_source(settings.tokenizer).read_bytes(), draft.path)
+        losses = _pretrain(settings.pretrain, settings.shape, inputs["corpus"], draft)
+        train_tokens = len(losses) * settings.pretrain.batch_size * settings.pretrain.seq_len
+    else:
+        _link_model(settings, draft)
+    model = ModelFolder(draft.path)
+    last = losses[-max(len(losses) // 10, 1) :]
+    facts = BaseFacts(
+        num_parameters=sum(e.num_items for e in model.all_entries()),
+        vocab_size=model.config["vocab_size"],
+        num_shards=len(model.shards),
+        size_bytes=sum(e.size_bytes for e in model.all_entries()),
+        train_tokens=train_tokens,
+        final_loss=sum(last) / len(last) if last else None,
+    )
+    trained = f", trained on {train_tokens:,} tokens" if train_tokens else ""
+    draft.note(f"{facts.num_parameters:,} parameters in {facts.num_shards} shards{trained}")
+    return facts
+
+
+def _link_model(settings: BaseSettings, draft: Draft) -> None:
+    """Link the weights; tokenizer files are made anew, so that all of them say the same."""
+    if is_hub_source(settings.model):
+        folder = fetch_model(settings.model.removeprefix("hub:"), settings.revision)
+    else:
+        folder = locate_source(settings.model)
+    source = settings.tokenizer
+    tokenizer = locate_source(source) if source else folder / "tokenizer.model"
+    model = check_model(folder, tokenizer)
+    for name in (*_CONFIGS, INDEX, *model.shards):
+        if (folder / name).is_file():
+            link_or_copy(folder / name, draft.path / name)
+    write_tokenizer(tokenizer.read_bytes(), draft.path)
+
+
+def _pretrain(
+    settings: PretrainSettings, shape: ModelShape, corpus: Artefact, draft: Draft
+) -> list[float]:
+    """Train the model and write it; return the loss of every step."""
+    pieces = SentencePieces.read(draft.path / "tokenizer.model")
+    if shape.vocab_size != len(pieces.pieces):
+        raise InputError(
+            f"base.shape.vocab_size = {shape.vocab_size}, base.tokenizer has "
+            f"{len(pieces.pieces)} pieces; expected as many.",
+            way_out=f"Set base.shape.vocab_size to {len(pieces.pieces)}.",
+        )
+    config = model_config(shape, pieces)
+    files = [(1.0, _encode(corpus, name, pieces, draft)) for name in settings.sets]
+    model = build_model(config, draft.seed)
+    losses = fit(
+        [group_of(model, settings.lr)],
+        plan_of(settings),
+        step_of(model, Mixture(files, settings.seq_len, draft.seed), settings.batch_size),
+        draft,
+    )
+    _write_model(published_tensors(model), int(settings.max_shard_mb * 2**20), draft.path)
+    write_json(draft.path / "config.json", config)
+    generation = {"bos_token_id": pieces.bos_id, "eos_token_id": pieces.eos_id}
+    write_json(draft.path / "generation_config.json", generation)
+    return losses
+
+
+def _encode(corpus: Artefact, name: str, pieces: SentencePieces, draft: Draft) -> TokenFile:
+    """Encode a set's training split into scratch; done anew after a kill, it takes seconds."""
+    encoder = FastEncoder.read(draft.path / "tokenizer.json")
+    texts = (doc.text for doc in read_documents(corpus.file(f"{name}-train.jsonl")))
+    num_docs = corpus.facts["sets"][name]["train"]["num_docs"]
+    target = draft.scratch / f"{name}.npy"
+
+    def docs() -> Iterator[list[int]]:
+        with draft.progress(f"encode {name}", num_docs, "docs") as progress:
+            while batch := list(islice(texts, _BATCH_DOCS)):
+                for ids in encoder.encode_batch(batch):
+                    yield [pieces.bos_id, *ids, pieces.eos_id]
+                progress.advance(len(batch))
+
+    write_tokens(target, docs(), len(pieces.pieces))
+    return open_tokens(target)
+
+
+def _write_model(tensors: Mapping[str, torch.Tensor], max_bytes: int, folder: Path) -> None:
+    entries = [TensorEntry(name, "F32", tuple(tensor.shape)) for name, tensor in tensors.items()]
+    weight_map: dict[str, str] = {}
+    for shard, members in plan_shards(entries, max_bytes).items():
+        write_shard(folder / shard, members, lambda entry: tensors[entry.name])
+        weight_map |= {entry.name: shard for entry in members}
+    write_index(folder, weight_map, sum(entry.size_bytes for entry in entries))

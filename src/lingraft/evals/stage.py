@@ -1,0 +1,125 @@
+"""Score three models on held-out text, and let them continue prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..documents import read_documents
+from ..encoder import FastEncoder
+from ..models import load_causal_lm
+from ..pieces import SentencePieces
+from ..progress import Progress
+from ..scoring import score_docs
+from ..settings import StageSettings
+from ..store import Artefact, Draft, write_json
+from .generate import continue_prompt, seed_of
+from .settings import EvalsFacts, EvalsSettings, ModelScore, Sample
+from .tally import Tally, pool
+
+__all__ = ["run"]
+
+_MODELS = {"base": "base", "expanded": "embed", "trained": "merge"}
+"""Name in the scores -> stage that made it."""
+
+_Texts = Mapping[str, Sequence[str]]
+
+
+def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -> EvalsFacts:
+    """Write `scores.json` and `samples.json`.
+
+    Raises:
+        InputError: A validation split holds no text, or a model folder cannot be loaded.
+    """
+    assert isinstance(settings, EvalsSettings), "evals.run got another stage's settings"
+    sets = inputs["corpus"].facts["sets"]
+    names = settings.sets or list(sets)
+    texts = {name: _read(inputs["corpus"], name, settings.max_docs) for name in names}
+    languages = {name: str(sets[name]["language"]) for name in names}
+    tallies: dict[str, dict[str, Tally]] = {}
+    samples: list[Sample] = []
+    total_docs = sum(map(len, texts.values()))
+    for model, stage in _MODELS.items():
+        folder = inputs[stage].path
+        loaded = load_causal_lm(folder)
+        with draft.progress(f"score {model}", total_docs, "docs") as progress:
+            tallies[model] = _score(loaded, folder, texts, settings.max_tokens, progress)
+        samples += _continue(loaded, model, folder, settings, draft)
+    facts = EvalsFacts(
+        scores={m: {s: t.score() for s, t in by_set.items()} for m, by_set in tallies.items()},
+        languages={m: _by_language(by_set, languages) for m, by_set in tallies.items()},
+        samples=samples,
+    )
+    content = facts.model_dump(mode="json")
+    write_json(draft.path / "samples.json", content.pop("samples"))
+    write_json(draft.path / "scores.json", content)
+    for language in dict.fromkeys(languages.values()):
+        draft.note(_headline(language, {m: s[language] for m, s in facts.languages.items()}))
+    return facts
+
+
+def _read(corpus: Artefact, name: str, max_docs: int) -> list[str]:
+    """Documents stand in the order of a hash, so the first ones are a fair sample."""
+    documents = read_documents(corpus.file(f"{name}-valid.jsonl"))
+    return [document.text for document in islice(documents, max_docs)]
+
+
+def _score(
+    model: Any, folder: Path, texts: _Texts, max_tokens: int, progress: Progress
+) -> dict[str, Tally]:
+    """Score every set with a model and the tokenizer of its folder."""
+    pieces = SentencePieces.read(folder / "tokenizer.model")
+    encoder = FastEncoder.read(folder / "tokenizer.json")
+    tallies: dict[str, Tally] = {}
+    for name, docs in texts.items():
+        ids = [[pieces.bos_id, *doc, pieces.eos_id] for doc in encoder.encode_batch(docs)]
+        sizes = [len(doc.encode()) for doc in docs]
+        score = score_docs(model, ids, sizes, max_tokens, progress)
+        num_chars = sum(map(len, docs))
+        tallies[name] = Tally(
+            score.nats, len(docs), num_chars, score.size_bytes, score.total_tokens
+        )
+    return tallies
+
+
+def _continue(
+    model: Any, name: str, folder: Path, settings: EvalsSettings, draft: Draft
+) -> list[Sample]:
+    """Continue every prompt with a model and the tokenizer of its folder."""
+    from transformers import AutoTokenizer
+
+    if not settings.prompts:
+        return []
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    samples: list[Sample] = []
+    with draft.progress(f"continue {name}", len(settings.prompts), "prompts") as progress:
+        for prompt in settings.prompts:
+            text = continue_prompt(
+                model,
+                tokenizer,
+                prompt,
+                seed=seed_of(draft.seed, name, prompt),
+                temperature=settings.temperature,
+                top_p=settings.top_p,
+                max_new_tokens=settings.max_new_tokens,
+            )
+            samples.append(Sample(prompt=prompt, model=name, text=text))
+            progress.advance(1)
+    return samples
+
+
+def _by_language(
+    tallies: Mapping[str, Tally], languages: Mapping[str, str]
+) -> dict[str, ModelScore]:
+    return {
+        language: pool(t for name, t in tallies.items() if languages[name] == language).score()
+        for language in dict.fromkeys(languages.values())
+    }
+
+
+def _headline(language: str, scores: Mapping[str, ModelScore]) -> str:
+    bpb = ", ".join(f"{model} {score.bpb:.3f}" for model, score in scores.items())
+    base, trained = scores["base"].tokens_per_char, scores["trained"].tokens_per_char
+    return f"{language}: bits per byte {bpb}; tokens per character {base:.2f} -> {trained:.2f}"
