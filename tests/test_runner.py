@@ -168,6 +168,16 @@ def test_a_broken_memory_of_hashes_is_forgotten(tiny_recipe: Path, calls: list[s
     assert len(calls) == 2
 
 
+def test_a_stage_that_was_killed_while_sealing_is_not_done_again(
+    tiny_recipe: Path, calls: list[str]
+) -> None:
+    go(tiny_recipe, to="corpus")
+    run = tiny_recipe.parent / "runs" / "tiny"
+    (run / "10-corpus").rename(run / ".draft-10-corpus")
+    assert go(tiny_recipe, to="corpus") == ["done"]
+    assert calls == ["corpus"]
+
+
 def test_stages_are_found_by_name_and_folder() -> None:
     assert find_stage("train") is find_stage("60-train")
     with pytest.raises(UsageError, match="no stage 'trian'"):

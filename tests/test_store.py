@@ -73,6 +73,40 @@ def test_a_draft_of_another_identity_or_kind_is_thrown_away(
     assert again.seed == seed
 
 
+@pytest.mark.parametrize("cut_after", ["rmtree", "rename"])
+def test_a_kill_while_sealing_costs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cut_after: str
+) -> None:
+    draft = draft_in(tmp_path)
+    (draft.scratch / "step").write_text("x", encoding="utf-8")
+    write_json(draft.path / "a.json", 1)
+
+    def killed(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    target = "shutil.rmtree" if cut_after == "rmtree" else "pathlib.Path.rename"
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(target, killed)
+        draft.seal(Facts(), {"time_s": 7.0})
+    again = draft_in(tmp_path, resumable=False)
+    assert again.is_sealed
+    artefact = again.finish()
+    assert [f.path for f in artefact.manifest.files] == ["a.json"]
+    assert sorted(p.name for p in artefact.path.iterdir()) == ["a.json", "manifest.json"]
+
+
+def test_a_sealed_draft_of_another_identity_is_thrown_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("pathlib.Path.rename", killed)
+        draft_in(tmp_path).seal(Facts(), {})
+    assert not draft_in(tmp_path, seed=4).is_sealed
+
+
 def test_sealing_again_replaces_the_former_artefact(tmp_path: Path) -> None:
     draft_in(tmp_path).seal(Facts(), {})
     draft = draft_in(tmp_path)

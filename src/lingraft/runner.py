@@ -143,8 +143,10 @@ class _Worker:
     def _make(self, stage: Stage, identity: Identity, final: Path) -> Artefact:
         self._reporter.note(f"{stage.folder}: {stage.does}")
         begin_s = time.monotonic()
-        code = stage.load()
         draft = open_draft(final, identity, self._reporter, resumable=stage.resumable)
+        if draft.is_sealed:
+            return draft.finish()
+        code = stage.load()
         inputs = {name: self._made[name] for name in stage.takes}
         try:
             facts = code(self._recipe.section(stage.name), inputs, draft)

@@ -39,6 +39,7 @@ __all__ = [
 ]
 
 _SCRATCH = "scratch"
+_IDENTITY = "identity.json"  # which identity a draft belongs to
 
 
 @dataclass(frozen=True)
@@ -129,17 +130,26 @@ class Draft:
         self._aside.append(pattern)
 
     def seal(self, facts: Facts, circumstances: dict[str, Any]) -> Artefact:
-        """Hash and sync the files, write the manifest, rename into place.
+        """Hash and sync the files, write the manifest, then `finish`."""
+        entries, aside = self._entries()
+        circumstances = {**circumstances, "files_set_aside": aside}
+        manifest = Manifest.build(self.identity, entries, facts, circumstances)
+        write_text(self.path / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+        return self.finish()
+
+    @property
+    def is_sealed(self) -> bool:
+        """Whether a killed run had written the manifest already: only `finish` is left to do."""
+        return (self.path / "manifest.json").is_file()
+
+    def finish(self) -> Artefact:
+        """Clear away what is not part of the artefact, and rename into place.
 
         An artefact already under the final name (a redo) is replaced; at every moment either
         the former or the new one is complete.
         """
         shutil.rmtree(self.path / _SCRATCH, ignore_errors=True)
-        (self.path / "identity.json").unlink(missing_ok=True)
-        entries, aside = self._entries()
-        circumstances = {**circumstances, "files_set_aside": aside}
-        manifest = Manifest.build(self.identity, entries, facts, circumstances)
-        write_text(self.path / "manifest.json", manifest.model_dump_json(indent=1) + "\n")
+        (self.path / _IDENTITY).unlink(missing_ok=True)
         _sync_folder(self.path)
         former = self.final.with_name(f".former-{self.final.name}")
         shutil.rmtree(former, ignore_errors=True)
@@ -148,13 +158,15 @@ class Draft:
         self.path.rename(self.final)
         _sync_folder(self.final.parent)
         shutil.rmtree(former, ignore_errors=True)
-        return Artefact(self.final, manifest)
+        return open_artefact(self.final)
 
     def _entries(self) -> tuple[list[FileEntry], list[str]]:
         entries: list[FileEntry] = []
         aside: list[str] = []
         for path in sorted(p for p in self.path.rglob("*") if p.is_file()):
             name = path.relative_to(self.path).as_posix()
+            if name == _IDENTITY or name.startswith(f"{_SCRATCH}/"):
+                continue
             if any(fnmatch(name, pattern) for pattern in self._aside):
                 aside.append(name)
                 continue
@@ -172,11 +184,14 @@ def open_draft(final: Path, identity: Identity, reporter: Reporter, *, resumable
         final: Where the artefact will stand.
         identity: What decides its bytes; a draft of another identity is thrown away.
         reporter: Where progress goes.
-        resumable: Whether the stage can go on from what a killed run left.
+        resumable: Whether the stage can go on from what a killed run left. A draft that was
+            sealed but not renamed is whole, and is handed back in any case.
     """
     path = final.with_name(f".draft-{final.name}")
-    mark = path / "identity.json"
+    mark = path / _IDENTITY
     same = mark.is_file() and mark.read_text(encoding="utf-8") == identity.digest
+    if (path / "manifest.json").is_file():
+        resumable = same = read_manifest(path).identity == identity
     if not (resumable and same):
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)

@@ -51,8 +51,9 @@ def fetch_model(repository: str, revision: str) -> Path:
         raise InputError(
             f"{where}: no such revision.", way_out="Give a branch, a tag or a commit of it."
         ) from None
-    # The library's errors have no root of their own; these cover network, server and cache.
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
+    # The library's errors have no root of their own; these two cover network, server and cache.
+    # HTTPError is that of its HTTP client, which is not the same one in every version.
+    except (getattr(errors, "HTTPError"), OSError) as error:  # noqa: B009 - not in its stubs
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the hub
         raise InputError(
