@@ -64,7 +64,9 @@ def test_what_the_hub_answers_becomes_a_message_with_a_way_out(
     monkeypatch: pytest.MonkeyPatch, kind: type[Exception], said: str, told: str
 ) -> None:
     def refuse(*_: object, **__: object) -> str:
-        raise kind.__new__(kind, said)  # without the answer of a server that __init__ asks for
+        error = kind.__new__(kind)  # without the answer of a server that __init__ asks for
+        error.args = (said,)
+        raise error
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", refuse)
     with pytest.raises(InputError, match=told) as raised:

@@ -56,8 +56,9 @@ def fetch_model(repository: str, revision: str) -> Path:
     except (getattr(errors, "HTTPError"), OSError) as error:  # noqa: B009 - not in its stubs
         if isinstance(error, OSError) and error.errno is not None:
             raise  # of the disk, not of the hub
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise InputError(
-            f"{where}: cannot be fetched: {str(error).splitlines()[0]}",
+            f"{where}: cannot be fetched: {said}",
             effect="What was fetched so far is kept.",
             way_out="Run again when the network is back, or give a local folder as base.model.",
         ) from error
