@@ -85,9 +85,10 @@ def test_a_kill_while_sealing_costs_nothing(
         raise KeyboardInterrupt
 
     target = "shutil.rmtree" if cut_after == "rmtree" else "pathlib.Path.rename"
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr(target, killed)
-        draft.seal(Facts(), {"time_s": 7.0})
+        with pytest.raises(KeyboardInterrupt):
+            draft.seal(Facts(), {"time_s": 7.0})
     again = draft_in(tmp_path, resumable=False)
     assert again.is_sealed
     artefact = again.finish()
@@ -101,9 +102,11 @@ def test_a_sealed_draft_of_another_identity_is_thrown_away(
     def killed(*_: object) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    draft = draft_in(tmp_path)
+    with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.rename", killed)
-        draft_in(tmp_path).seal(Facts(), {})
+        with pytest.raises(KeyboardInterrupt):
+            draft.seal(Facts(), {})
     assert not draft_in(tmp_path, seed=4).is_sealed
 
 

@@ -178,11 +178,11 @@ def test_a_hub_model_is_fetched_and_linked(
     folder, draft = model_folder(tmp_path / "model"), empty_draft(tmp_path, "15-base")
     asked: list[tuple[str, str]] = []
 
-    def fetch(repository: str, revision: str) -> Path:
-        asked.append((repository, revision))
+    def fetch(source: str, kind: str, revision: str, patterns: object) -> Path:
+        asked.append((source, revision))
         return folder
 
-    monkeypatch.setattr(base_stage, "fetch_model", fetch)
+    monkeypatch.setattr(base_stage, "fetch_snapshot", fetch)
     facts = run(BaseSettings(model="hub:owner/name", revision="v1"), inputs, draft)
     check_linked(draft, facts, folder)
-    assert asked == [("owner/name", "v1")]
+    assert asked == [("hub:owner/name", "v1")]

@@ -121,7 +121,7 @@ def test_what_the_cache_holds_is_not_fetched_again(hub: str) -> None:
 @pytest.mark.parametrize(
     ("source", "revision", "message"),
     [
-        ("hub:owner/absent", "main", "no such data set"),
+        ("hub:owner/absent", "main", "no such dataset"),
         ("hub:owner/gated", "main", "accepted its terms"),
         ("hub:owner/set", "v9", "no revision 'v9'"),
         ("hub:owner/broken", "main", "cannot be fetched"),

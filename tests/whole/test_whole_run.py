@@ -92,7 +92,10 @@ def test_the_merged_model_loads_without_lingraft(finished: Path) -> None:
 
 
 def test_the_control_without_new_pieces_runs_too(finished: Path) -> None:
-    settings = ["run.name=control", "vocab.size=0", ]
+    settings = [
+        "run.name=control",
+        "vocab.size=0",
+    ]
     reuse = f"run.reuse=['{run_of(finished)}']"
     result = lingraft.run(finished, set=[*settings, reuse])
     states = {stage.stage: stage.state for stage in result.stages}

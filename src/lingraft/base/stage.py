@@ -12,6 +12,7 @@ from ..documents import read_documents
 from ..encoder import FastEncoder
 from ..errors import InputError
 from ..fast import write_tokenizer
+from ..hub import fetch_snapshot
 from ..mixture import Mixture
 from ..models import INDEX, ModelFolder, TensorEntry, plan_shards, write_index, write_shard
 from ..pieces import SentencePieces
@@ -20,7 +21,7 @@ from ..shards import TokenFile, open_tokens, write_tokens
 from ..sources import is_hub_source, locate_source
 from ..store import Artefact, Draft, link_or_copy, write_json
 from ..training import fit
-from .fetch import check_model, fetch_model
+from .fetch import MODEL_FILES, check_model
 from .pretrain import build_model, group_of, model_config, plan_of, published_tensors, step_of
 from .settings import BaseFacts, BaseSettings, ModelShape, PretrainSettings
 
@@ -64,7 +65,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
 def _link_model(settings: BaseSettings, draft: Draft) -> None:
     """Link the weights; tokenizer files are made anew, so that all of them say the same."""
     if is_hub_source(settings.model):
-        folder = fetch_model(settings.model.removeprefix("hub:"), settings.revision)
+        folder = fetch_snapshot(settings.model, "model", settings.revision, MODEL_FILES)
     else:
         folder = locate_source(settings.model)
     source = settings.tokenizer

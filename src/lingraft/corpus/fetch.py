@@ -13,7 +13,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import NamedTuple
 
-from ..errors import InputError, LingraftError, UsageError
+from ..errors import InputError
+from ..hub import fetch_snapshot
 from ..sources import is_hub_source, locate_source
 
 __all__ = ["SourceFile", "find_files"]
@@ -52,7 +53,10 @@ def find_files(
     wanted = [p for pattern in patterns or _endings(reader) for p in (pattern, f"*/{pattern}")]
     found: dict[str, SourceFile] = {}
     for source in sources:
-        root = _fetch(source, wanted, revision) if is_hub_source(source) else locate_source(source)
+        if is_hub_source(source):
+            root = fetch_snapshot(source, "dataset", revision, wanted)
+        else:
+            root = locate_source(source)
         files = list(_files_at(root, source, wanted, python=reader == "python-strings"))
         if not files:
             raise InputError(
@@ -91,50 +95,3 @@ def _names(root: Path, skipped: frozenset[str]) -> Iterator[str]:
         for file in files:
             if not file.startswith("."):
                 yield (Path(folder) / file).relative_to(root).as_posix()
-
-
-def _fetch(source: str, wanted: Sequence[str], revision: str) -> Path:
-    """Fetch a repository's files; huggingface_hub's errors become ours."""
-    from huggingface_hub import errors, snapshot_download
-
-    try:
-        folder = snapshot_download(
-            source.removeprefix("hub:"),
-            repo_type="dataset",
-            revision=revision,
-            allow_patterns=list(wanted),
-            endpoint=os.environ.get("HF_ENDPOINT"),
-        )
-    except errors.HFValidationError:
-        raise UsageError(
-            f"source '{source}': not a repository.", way_out="Write it as hub:OWNER/NAME."
-        ) from None
-    # The library's errors have no root of their own; these two cover network, server and cache.
-    # HTTPError is that of its HTTP client, which is not the same one in every version.
-    except (getattr(errors, "HTTPError"), OSError) as error:  # noqa: B009 - not in its stubs
-        if isinstance(error, OSError) and error.errno is not None:
-            raise  # of the disk, not of the hub
-        raise _explain(source, revision, error) from error
-    return Path(folder)
-
-
-def _explain(source: str, revision: str, error: Exception) -> LingraftError:
-    from huggingface_hub import errors
-
-    match error:
-        case errors.GatedRepoError():
-            found = "the hub gives it only to those who accepted its terms"
-            way_out = "Accept them on its page, then log in (hf auth login) or set HF_TOKEN."
-        case errors.RepositoryNotFoundError():
-            found = "the hub has no such data set, or shows it only to its members"
-            way_out = "Check the name; for a private one log in (hf auth login) or set HF_TOKEN."
-        case errors.RevisionNotFoundError():
-            found = f"it has no revision '{revision}'"
-            way_out = "Set revision to one of its branches, tags or commits."
-        case _:
-            found = f"cannot be fetched: {str(error).splitlines()[0]}"
-            way_out = (
-                "Run again to go on where it stopped; check the network, or name a mirror with "
-                "HF_ENDPOINT; or fetch the files yourself and give their folder as the source."
-            )
-    return InputError(f"source '{source}': {found}.", way_out=way_out)
