@@ -40,6 +40,19 @@ def test_a_task_without_work_is_told_as_done() -> None:
     assert lines == ["  x: 0/0 docs (100%), 0.0 docs/s, ? left"]
 
 
+def test_bytes_are_told_in_megabytes_and_fast_rates_without_decimals() -> None:
+    clock, lines = Clock(), list[str]()
+    reporter = LineReporter(lines.append, clock)
+    with reporter.task("read", 10_000_000, "bytes") as task:
+        clock.now_s = 20
+        task.advance(5_000_000)
+    with reporter.task("encode", 4000, "docs") as task:
+        clock.now_s = 30
+        task.advance(2000)
+    assert lines[0] == "  read: 5.0/10.0 MB (50%), 0.2 MB/s, 20 s left"
+    assert lines[2] == "  encode: 2,000/4,000 docs (50%), 200 docs/s, 10 s left"
+
+
 def test_notes_are_lines() -> None:
     lines = list[str]()
     LineReporter(lines.append).note("hello")

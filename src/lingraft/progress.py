@@ -10,6 +10,7 @@ from typing import Protocol
 
 __all__ = ["LineReporter", "Progress", "Reporter", "RichReporter", "SilentReporter"]
 
+_WHOLE = 100  # rates from here on are shown without decimals
 _log = logging.getLogger("lingraft")
 
 
@@ -83,9 +84,21 @@ class _Lines:
         left_text = f"{left:.0f} s left" if left != float("inf") else "? left"
         share = 100 * self._done / self._total if self._total else 100.0
         self._write(
-            f"  {self._label}: {self._done:,}/{self._total:,} {self._unit} ({share:.0f}%), "
-            f"{rate:,.1f} {self._unit}/s, {left_text}" + (f", {self._text}" if self._text else "")
+            f"  {self._label}: {_amount(self._done, self._total, self._unit)} ({share:.0f}%), "
+            f"{_rate(rate, self._unit)}, {left_text}" + (f", {self._text}" if self._text else "")
         )
+
+
+def _amount(done: float, total: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{done / 1e6:,.1f}/{total / 1e6:,.1f} MB"
+    return f"{done:,.0f}/{total:,.0f} {unit}"
+
+
+def _rate(rate: float, unit: str) -> str:
+    if unit == "bytes":
+        return f"{rate / 1e6:,.1f} MB/s"
+    return f"{rate:,.0f} {unit}/s" if rate >= _WHOLE else f"{rate:,.1f} {unit}/s"
 
 
 class LineReporter:
@@ -124,13 +137,16 @@ class RichReporter:
         columns = (
             TextColumn("  {task.description}"),
             BarColumn(bar_width=30),
-            TextColumn("{task.completed:,.0f}/{task.total:,.0f} {task.fields[unit]}"),
+            TextColumn("{task.fields[amount]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
             TextColumn("{task.fields[text]}"),
         )
         with Bars(*columns, transient=False, refresh_per_second=4) as bars:
-            task = bars.add_task(label, total=total, completed=done, unit=unit, rate="", text="")
+            amount_text = _amount(done, total, unit)
+            task = bars.add_task(
+                label, total=total, completed=done, amount=amount_text, rate="", text=""
+            )
 
             class Bar:
                 def advance(self, amount: int = 1, text: str = "") -> None:
@@ -138,7 +154,8 @@ class RichReporter:
                     speed = bars.tasks[0].speed
                     bars.update(
                         task,
-                        rate=f"{speed:,.1f} {unit}/s" if speed else "",
+                        amount=_amount(bars.tasks[0].completed, total, unit),
+                        rate=_rate(speed, unit) if speed else "",
                         text=text or bars.tasks[0].fields["text"],
                     )
 
