@@ -1,5 +1,6 @@
 """A recipe is checked whole, before any work."""
 
+import importlib.util
 from pathlib import Path
 
 import pytest
@@ -86,3 +87,14 @@ def test_a_local_model_is_identified_by_its_files(tiny_recipe: Path) -> None:
     tiny_recipe.write_text(text, encoding="utf-8")
     base = read_recipe(tiny_recipe, [f"base.model='{tiny_recipe.parent}'"]).base
     assert base.outside()[str(tiny_recipe.parent)] == tiny_recipe.parent
+
+
+def test_a_missing_package_is_told_before_any_work(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "torch" else find_spec(name)
+    )
+    (problem,) = problems_with(tiny_recipe)
+    assert problem.startswith("package = 'torch': is needed by a run and not installed: pip")

@@ -28,6 +28,10 @@ from .vocab.settings import VocabSettings
 __all__ = ["Recipe", "RunSettings", "find_problems", "raise_problems", "read_recipe"]
 
 
+_NEEDED = ("torch", "transformers", "tensorboard")
+"""Packages of the extra `train`; the others come with lingraft."""
+
+
 class RunSettings(Settings):
     """The run as a whole."""
 
@@ -93,7 +97,7 @@ def find_problems(recipe: Recipe) -> list[Problem]:
     Checked: sets named anywhere exist in `corpus.sets`; a forced vocabulary choice lies in
     the search; local sources exist and packages are installed.
     """
-    return [*_unknown_sets(recipe), *_vocab_choice(recipe), *_sources(recipe)]
+    return [*_unknown_sets(recipe), *_vocab_choice(recipe), *_sources(recipe), *_packages()]
 
 
 def raise_problems(recipe: Recipe, source: str) -> None:
@@ -143,8 +147,11 @@ def _sources(recipe: Recipe) -> list[Problem]:
         except LingraftError as error:
             text = " ".join(part for part in (error.what, error.way_out) if part)
             problems.append(Problem(stage.name, "", text))
-    if recipe.base.pretrain is None and importlib.util.find_spec("transformers") is None:
-        problems.append(
-            Problem("base.model", "", "needs transformers: pip install lingraft[train].")
-        )
     return problems
+
+
+def _packages() -> list[Problem]:
+    """Missing packages are told before hours of work, not after."""
+    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    text = "is needed by a run and not installed: pip install 'lingraft[train]'."
+    return [Problem("package", repr(name), text) for name in missing]

@@ -256,10 +256,7 @@ def disk_errors(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
-        try:
-            free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
-        except OSError:
-            free_mb = 0
+        free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
         raise DiskFullError(
             f"{error.filename or folder}: cannot write: {error.strerror} ({free_mb} MiB free).",
             effect="Finished stages are whole; the unfinished one is kept as a draft.",

@@ -62,6 +62,7 @@ def _score(bpb: float, docs: int = 20) -> dict[str, Any]:
     return {
         "bpb": bpb,
         "num_docs": docs,
+        "num_chars": 2_000,
         "size_bytes": 5_000,
         "total_tokens": 1_500,
         "tokens_per_char": 0.75,
