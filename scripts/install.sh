@@ -18,20 +18,9 @@ echo "install: looking which torch would be installed"
 torch=$(grep '^torch==' "$constraints")
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --dry-run \
     --report .venv/torch.json -c "$constraints" "$torch" >/dev/null
-.venv/bin/python - <<'PY' || exit 1
-import json, sys
-names = [item["metadata"]["name"].lower() for item in json.load(open(".venv/torch.json"))["install"]]
-cuda = [n for n in names if n.startswith(("nvidia-", "cuda-")) or n == "triton"]
-if cuda:
-    sys.exit(
-        f"install: stopped: pip would install {len(cuda)} CUDA packages ({', '.join(cuda[:3])}, ...), several GB.\n"
-        "  The demo and the tests need the CPU build of torch only. Point pip at PyTorch's own index of it:\n"
-        "    PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make install\n"
-        "  For training on a GPU, see 'Installing on a GPU machine' in README.md."
-    )
-PY
+.venv/bin/python scripts/refuse_cuda.py .venv/torch.json
 
-echo "install: installing pinned packages into .venv"
+echo "install: installing pinned packages into .venv (about 2 GB; a minute or two)"
 .venv/bin/python -m pip install --quiet --disable-pip-version-check \
     -c "$constraints" "$torch" -e '.[train,demo,dev]'
 .venv/bin/python - <<'PY'

@@ -11,7 +11,7 @@ import lingraft
 from lingraft import cli
 from lingraft.errors import UsageError
 from lingraft.manifest import Facts, Identity
-from lingraft.progress import SilentReporter
+from lingraft.progress import LineReporter, RichReporter, SilentReporter
 from lingraft.store import Artefact, open_draft, write_json
 
 
@@ -149,6 +149,12 @@ def test_diff_of_unlike_things_is_refused(tmp_path: Path) -> None:
     artefact(tmp_path / "b", "80-evals")
     with pytest.raises(UsageError, match="no stage in common"):
         lingraft.diff(tmp_path / "a", tmp_path / "b")
+
+
+def test_a_terminal_gets_live_bars(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    assert isinstance(cli._reporter(quiet=False), RichReporter)
+    assert isinstance(cli._reporter(quiet=True), LineReporter)
 
 
 def test_control_c_says_how_to_go_on(

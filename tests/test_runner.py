@@ -97,6 +97,20 @@ def test_a_changed_corpus_file_makes_the_corpus_stale(tiny_recipe: Path, calls: 
     assert calls == ["corpus", "evals"]
 
 
+def test_a_folder_of_sources_counts_by_its_files(tiny_recipe: Path, calls: list[str]) -> None:
+    folder = tiny_recipe.parent / "texts"
+    folder.mkdir()
+    (tiny_recipe.parent / "zh.txt").rename(folder / "zh.txt")
+    text = tiny_recipe.read_text(encoding="utf-8")
+    tiny_recipe.write_text(text.replace("/zh.txt", "/texts"), encoding="utf-8")
+    go(tiny_recipe)
+    assert go(tiny_recipe) == ["skipped", "skipped"]
+    (folder / "more.txt").write_text("更多的文字", encoding="utf-8")
+    with pytest.raises(StaleError, match="texts"):
+        go(tiny_recipe)
+    assert len(calls) == 2
+
+
 def test_a_lost_file_is_noticed_before_it_is_used(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     out = tiny_recipe.parent / "runs" / "tiny" / "10-corpus" / "out.json"
@@ -109,7 +123,7 @@ def test_a_lost_file_is_noticed_before_it_is_used(tiny_recipe: Path, calls: list
 def test_an_identical_stage_of_another_run_is_linked(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     other = tiny_recipe.parent / "runs" / "tiny"
-    reuse = ["run.name='second'", f"run.reuse=['{other}', 'absent']"]
+    reuse = ["run.name='second'", f"run.reuse=['absent', '{other}']"]
     assert go(tiny_recipe, *reuse) == ["reused", "reused"]
     a, b = (tiny_recipe.parent / "runs" / n / "10-corpus" / "out.json" for n in ("tiny", "second"))
     assert a.samefile(b)

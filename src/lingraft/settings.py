@@ -145,11 +145,8 @@ def _known_keys(model: type[BaseModel], location: tuple[int | str, ...]) -> list
     for part in location[:-1]:
         if isinstance(part, int):
             continue
-        field = getattr(node, "model_fields", {}).get(part)
-        if field is None:
-            return []
-        node = _model_inside(field.annotation)
-    return list(getattr(node, "model_fields", {}))
+        node = _model_inside(node.model_fields[part].annotation)
+    return list(node.model_fields)
 
 
 def _model_inside(annotation: Any) -> Any:

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lingraft
+from lingraft import cli
 from lingraft.stages import STAGES
 from recipes import write_tiny_recipe
 
@@ -57,6 +58,29 @@ def test_every_stage_leaves_an_artefact_that_verifies(finished: Path) -> None:
 
 def test_a_second_run_skips_every_stage(finished: Path) -> None:
     assert {stage.state for stage in lingraft.run(finished).stages} == {"skipped"}
+
+
+def test_the_command_prints_stages_scores_and_the_report(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lingraft", "run", str(finished)])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    assert caught.value.code == 0
+    out = capsys.readouterr().out
+    assert "bits per byte on held-out text" in out
+    assert "trainable" in out
+    assert out.rstrip().endswith("90-report/report.html")
+
+
+def test_with_json_standard_output_is_json_alone(
+    finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["lingraft", "run", str(finished), "--json"])
+    with pytest.raises(SystemExit):
+        cli.main()
+    stages = json.loads(capsys.readouterr().out)["stages"]
+    assert [s["state"] for s in stages] == ["skipped"] * len(STAGES)
 
 
 def test_the_facts_tell_what_happened(finished: Path) -> None:
