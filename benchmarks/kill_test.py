@@ -2,8 +2,9 @@
 
 Protocol: the recipe is run once undisturbed into one folder; then in another folder it is
 started and killed with SIGKILL, at least once inside each stage and until `--kills` kills are
-done, and started a last time to its end. Inside a stage the moment of the kill is drawn from
-the time that the undisturbed run spent there (seed 17). Compared: the digest of every stage
+done, and started a last time to its end. Inside a stage the moment of the kill is drawn
+from the first 10 to 40% of the time that the undisturbed run spent there (seed 17), so that a
+stage killed twice is not done before its second kill. Compared: the digest of every stage
 (identity and bytes of all files), and every file's sha256 again by `lingraft verify`.
 
 Run:   python benchmarks/kill_test.py recipes/demo.toml --kills 12 --folder /somewhere
@@ -26,11 +27,17 @@ from lingraft import show, verify
 from lingraft.stages import STAGES
 
 
-def start(recipe: str, folder: Path, name: str) -> subprocess.Popen[bytes]:
-    """Start a run in its own process group, silent."""
+def start(recipe: str, folder: Path, name: str) -> subprocess.Popen[str]:
+    """Start a run in its own process group; its lines can be read."""
     command = [sys.executable, "-m", "lingraft", "run", recipe]
     command += ["--set", f"run.folder={folder}", "--set", f"run.name={name}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
+
+
+def finish(process: subprocess.Popen[str]) -> int:
+    """Let a run come to its end; give its exit code."""
+    process.communicate()
+    return process.returncode
 
 
 def times_of(run: Path) -> dict[str, float]:
@@ -38,18 +45,21 @@ def times_of(run: Path) -> dict[str, float]:
     return {m["identity"]["stage"]: m["circumstances"]["time_s"] for m in show(run)}
 
 
-def kill_inside(run: Path, stage: str, wait_s: float, process: subprocess.Popen[bytes]) -> str:
-    """Wait until `stage` has its draft, then `wait_s`, then kill; tell what was killed."""
-    folder = next(s.folder for s in STAGES if s.name == stage)
-    draft, final = run / f".draft-{folder}", run / folder
-    while not draft.exists() and not final.exists() and process.poll() is None:
-        time.sleep(0.002)
+def kill_inside(run: Path, stage: str, wait_s: float, process: subprocess.Popen[str]) -> str:
+    """Wait until the run says that it works on `stage`, then `wait_s`, then kill it.
+
+    Returns:
+        `inside` where the stage was begun and not done, `outside` otherwise.
+    """
+    row = next(s for s in STAGES if s.name == stage)
+    assert process.stdout is not None, "the run was started without a pipe"
+    begun = any(line.startswith(f"  {row.folder}: {row.does}") for line in process.stdout)
     time.sleep(wait_s)
-    hit = "inside" if draft.exists() and not final.exists() else "after"
-    if process.poll() is None:
+    alive = process.poll() is None
+    if alive:
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    return hit
+    process.communicate()
+    return "inside" if begun and alive and not (run / row.folder).exists() else "outside"
 
 
 def main() -> None:
@@ -61,7 +71,7 @@ def main() -> None:
     options = parser.parse_args()
     alone, killed = options.folder / "alone", options.folder / "killed"
     if not (alone / "90-report" / "manifest.json").is_file():
-        assert start(options.recipe, options.folder, "alone").wait() == 0, "the run failed"
+        assert finish(start(options.recipe, options.folder, "alone")) == 0, "the run failed"
     spent_s = times_of(alone)
     generator = random.Random(17)
     longest = sorted(spent_s, key=lambda name: -spent_s[name])
@@ -70,11 +80,11 @@ def main() -> None:
     kills = []
     for stage in plan:
         process = start(options.recipe, options.folder, "killed")
-        wait_s = generator.uniform(0.1, 0.8) * spent_s[stage]
+        wait_s = generator.uniform(0.1, 0.4) * spent_s[stage]
         hit = kill_inside(killed, stage, wait_s, process)
         kills.append({"stage": stage, "after_s": round(wait_s, 2), "hit": hit})
         print(kills[-1], flush=True)
-    assert start(options.recipe, options.folder, "killed").wait() == 0, "the last run failed"
+    assert finish(start(options.recipe, options.folder, "killed")) == 0, "the last run failed"
     digests = [{m["identity"]["stage"]: m["digest"] for m in show(run)} for run in (alone, killed)]
     wrong = verify(alone) + verify(killed)
     inside = {k["stage"] for k in kills if k["hit"] == "inside"}

@@ -1,0 +1,91 @@
+"""What the documents say is what there is."""
+
+import doctest
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+from lingraft import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = ROOT / "src" / "lingraft"
+READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
+
+
+def read(path: Path) -> str:
+    return path.read_text(encoding="utf-8")
+
+
+def commands(path: Path) -> list[list[str]]:
+    """Give every lingraft command line of a document, without its comment."""
+    lines = re.findall(r"^\.venv/bin/lingraft (.*?)\s*(?:#.*)?$", read(path), re.MULTILINE)
+    return [line.split() for line in lines]
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda p: p.name)
+def test_every_command_of_the_readme_exists(path: Path) -> None:
+    verbs = {c.name or getattr(c.callback, "__name__", "") for c in cli.app.registered_commands}
+    options = set(re.findall(r'"(--[a-z-]+)"', read(SOURCE / "cli.py"))) | {"--to", "--redo"}
+    assert len(commands(path)) >= 5
+    for verb, *rest in commands(path):
+        assert verb in verbs
+        assert {word for word in rest if word.startswith("--")} <= options
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda p: p.name)
+def test_every_make_target_of_the_readme_exists(path: Path) -> None:
+    targets = set(re.findall(r"^([a-z]+):", read(ROOT / "Makefile"), re.MULTILINE))
+    named = set(re.findall(r"\bmake ([a-z]+)\b", read(path)))
+    assert {"demo", "test"} <= named <= targets
+
+
+def test_the_twins_name_the_same_commands_and_figures() -> None:
+    english, chinese = map(read, READMES)
+    assert commands(READMES[0]) == commands(READMES[1])
+    tables = [
+        re.findall(r"\d[\d,]*\.\d+", text.split("<!-- /demo-table -->")[0])
+        for text in (english, chinese)
+    ]
+    assert tables[0] == tables[1]
+
+
+@pytest.mark.parametrize("path", READMES, ids=lambda p: p.name)
+def test_every_file_named_in_the_readme_exists(path: Path) -> None:
+    named = re.findall(r"\b((?:recipes|docs|benchmarks|tests|src)/[\w./-]*\w)", read(path))
+    made_by_runs = [name for name in named if not (ROOT / name).exists()]
+    assert made_by_runs == []
+
+
+def test_the_design_names_every_module_of_the_spine() -> None:
+    text = read(ROOT / "docs" / "design.md").partition("```text")[2].partition("```")[0]
+    spine = {p.stem for p in SOURCE.glob("*.py")} - {"__init__", "__main__"}
+    assert spine <= set(re.findall(r"[a-z0-9]+", text))
+    assert {p.name for p in SOURCE.iterdir() if (p / "stage.py").is_file()} <= set(text.split())
+
+
+def test_every_dependency_is_accounted_for() -> None:
+    declared = re.findall(r'^    "([a-zA-Z_-]+)[>=\[]', read(ROOT / "pyproject.toml"), re.MULTILINE)
+    explained = read(ROOT / "docs" / "dependencies.md")
+    extras = ["torch", "transformers", "tensorboard", "mistral-common", "snownlp", "peft"]
+    missing = [
+        n for n in [*declared, *extras] if n.replace("_", "-") not in explained.replace("_", "-")
+    ]
+    assert missing == []
+
+
+def test_every_pinned_version_satisfies_what_is_declared() -> None:
+    pinned = dict(
+        re.findall(r"^([\w.-]+)==(.+)$", read(ROOT / "constraints" / "cpu.txt"), re.MULTILINE)
+    )
+    names = {name.lower().replace("_", "-") for name in pinned}
+    wanted = re.findall(r'"([a-zA-Z_-]+)(?:>=|==)[\d.]+"', read(ROOT / "pyproject.toml"))
+    assert {w.lower().replace("_", "-") for w in wanted} - {"setuptools"} <= names
+
+
+@pytest.mark.parametrize("module", ["parts", "encode.documents"])
+def test_examples_in_docstrings_run(module: str) -> None:
+    result = doctest.testmod(importlib.import_module(f"lingraft.{module}"))
+    assert result.attempted > 0
+    assert result.failed == 0
