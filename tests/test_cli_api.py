@@ -74,6 +74,17 @@ def test_check_tells_what_a_run_needs(
     assert "training: 0.000 B tokens" in out
 
 
+def test_check_says_what_this_version_cannot_start(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert (
+        call(monkeypatch, "check", str(tiny_recipe), "--set", "train.launch.gpus_per_node=8") == 0
+    )
+    out = capsys.readouterr().out
+    assert "memory on each of 8 device(s)" in out
+    assert "this version trains in one process" in out
+
+
 def test_check_gives_json(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

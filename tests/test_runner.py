@@ -156,6 +156,13 @@ def test_a_recipe_with_problems_starts_nothing(tiny_recipe: Path, calls: list[st
     assert calls == []
 
 
+def test_many_processes_are_refused_before_any_work(tiny_recipe: Path, calls: list[str]) -> None:
+    with pytest.raises(UsageError, match=r"train\.launch asks for 32 processes"):
+        go(tiny_recipe, "train.launch.nodes=4", "train.launch.gpus_per_node=8")
+    assert calls == []
+    assert go(tiny_recipe, "train.launch.nodes=4", to="corpus") == ["done"]
+
+
 def test_the_log_has_a_row_a_stage(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     run = tiny_recipe.parent / "runs" / "tiny"

@@ -82,11 +82,15 @@ def run_recipe(
         RecipeError: The recipe cannot work on this machine.
         StaleError: An artefact was made differently and `redo` does not name it.
         LockedError: Another run is at work in the folder.
+        UsageError: More processes are asked for than this version trains in, or a stage
+            that is named does not exist.
         LingraftError: A stage could not do its work.
     """
     raise_problems(recipe, source)
     last = find_stage(to) if to else STAGES[-1]
     again = {find_stage(name).name for name in redo}
+    if last.number >= find_stage("train").number:
+        recipe.train.launch.refuse_many()  # now, not after hours of work on the corpus
     folder = recipe.run_folder
     with disk_errors(folder), lock_folder(folder):
         write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
+from ..errors import UsageError
 from ..manifest import Facts
 from ..parts import parse_part
 from ..settings import Settings, StageSettings
@@ -40,6 +41,22 @@ class LaunchSettings(Settings):
     nodes: Positive = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """0: one process, on the GPU if there is one, else on the CPU."""
+
+    def refuse_many(self) -> None:
+        """Refuse more than one process, which this version cannot start.
+
+        Raises:
+            UsageError: More are asked for.
+        """
+        processes = self.nodes * max(self.gpus_per_node, 1)
+        if processes > 1:
+            raise UsageError(
+                f"train.launch asks for {processes} processes ({self.nodes} nodes x "
+                f"{self.gpus_per_node} GPUs); this version trains in one.",
+                way_out="Train in one: --set train.launch.nodes=1 --set "
+                f"train.launch.gpus_per_node=0, and --set train.accumulation={processes} "
+                "keeps the tokens of a step.",
+            )
 
 
 class TrainSettings(StageSettings):

@@ -69,14 +69,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
 
 
 def _choose_device(launch: LaunchSettings) -> torch.device:
-    processes = launch.nodes * max(launch.gpus_per_node, 1)
-    if processes > 1:
-        raise UsageError(
-            f"train.launch asks for {processes} processes ({launch.nodes} nodes x "
-            f"{launch.gpus_per_node} GPUs); this version trains in one.",
-            way_out="Train in one: --set train.launch.nodes=1 --set train.launch.gpus_per_node=0, "
-            f"and --set train.accumulation={processes} keeps the tokens of a step.",
-        )
+    launch.refuse_many()
     if torch.cuda.is_available():
         return torch.device("cuda")
     if launch.gpus_per_node:
