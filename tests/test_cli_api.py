@@ -1,5 +1,6 @@
 """The command line: exit codes, messages, JSON; the functions behind it."""
 
+import errno
 import json
 import subprocess
 import sys
@@ -174,9 +175,20 @@ def test_control_c_says_how_to_go_on(
     def stop(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", stop)
+    monkeypatch.setattr("lingraft.api.run", stop)
     assert call(monkeypatch, "run", "x.toml") == 130
     assert "Run the same command again" in capsys.readouterr().err
+
+
+def test_a_place_without_rights_ends_in_a_message(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "runs/x/manifest.json")
+
+    monkeypatch.setattr("lingraft.api.show", refuse)
+    assert call(monkeypatch, "show", "runs/x") == 1
+    assert "runs/x/manifest.json: Permission denied" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

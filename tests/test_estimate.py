@@ -52,3 +52,9 @@ def test_without_quantisation_the_body_takes_two_bytes_a_parameter() -> None:
     plain = TRAIN.model_copy(update={"quantize": "none", "dtype": "float32"})
     needs = estimate_needs(MIXTRAL, plain, EstimateSettings(), 0)
     assert needs.gpu_memory_bytes["frozen body"] == pytest.approx(2 * 46.44e9, rel=1e-2)
+
+
+@pytest.mark.parametrize(("added", "token_bytes"), [(25_000, 2), (40_000, 4)])
+def test_a_token_takes_as_many_bytes_as_in_the_files(added: int, token_bytes: int) -> None:
+    needs = estimate_needs(MIXTRAL, TRAIN, EstimateSettings(train_tokens=10), added)
+    assert needs.disk_bytes["token files"] == 10 * token_bytes

@@ -93,6 +93,35 @@ def test_a_broken_config_is_told(tmp_path: Path) -> None:
         ModelFolder(tmp_path)
 
 
+def test_a_config_that_is_no_object_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("[1]", encoding="utf-8")
+    with pytest.raises(InputError, match="a JSON list; expected an object"):
+        ModelFolder(tmp_path)
+
+
+@pytest.mark.parametrize("index", ["{}", '{"weight_map": ["a"]}', '{"weight_map": {"a": 1}}'])
+def test_an_index_without_a_weight_map_is_told(tmp_path: Path, index: str) -> None:
+    folder_of(tmp_path, 24)
+    (tmp_path / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+    with pytest.raises(InputError, match="no table 'weight_map'"):
+        ModelFolder(tmp_path)
+
+
+def test_a_shard_that_was_cut_short_is_told(tmp_path: Path) -> None:
+    model = folder_of(tmp_path, 24)
+    shard = tmp_path / model.shards[-1]
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(InputError, match="its header speaks of"):
+        ModelFolder(tmp_path).all_entries()
+
+
+def test_a_dtype_that_nothing_here_can_read_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    save_file({"a": torch.zeros(2, dtype=torch.bool)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="tensor 'a' is BOOL; expected one of F"):
+        ModelFolder(tmp_path)
+
+
 def test_a_missing_shard_is_told(tmp_path: Path) -> None:
     folder_of(tmp_path, 24)
     (tmp_path / "model-00002-of-00002.safetensors").unlink()

@@ -130,6 +130,24 @@ def test_an_identical_stage_of_another_run_is_linked(tiny_recipe: Path, calls: l
     assert len(calls) == 2
 
 
+def test_a_link_that_was_cut_short_is_not_taken_for_whole(
+    tiny_recipe: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go(tiny_recipe, to="corpus")
+    reuse = f"run.reuse=['{tiny_recipe.parent / 'runs' / 'tiny'}']"
+
+    def killed(source: str, _: str) -> None:
+        raise KeyboardInterrupt(source)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(runner, "_link", killed)
+        with pytest.raises(KeyboardInterrupt, match=r"out\.json"):
+            go(tiny_recipe, "run.name='second'", reuse, to="corpus")
+    draft = tiny_recipe.parent / "runs" / "second" / ".draft-10-corpus"
+    assert not (draft / "manifest.json").exists()
+    assert go(tiny_recipe, "run.name='second'", to="corpus") == ["done"]
+
+
 def test_another_seed_is_not_reused(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     other = tiny_recipe.parent / "runs" / "tiny"

@@ -86,6 +86,12 @@ def test_a_missing_recipe_without_neighbours_is_told(tmp_path: Path) -> None:
         read_toml(tmp_path / "nothing" / "x.toml")
 
 
+def test_a_recipe_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
+    (tmp_path / "r.toml").write_text("", encoding="utf-8")
+    with pytest.raises(UsageError, match="cannot be read: Not a directory"):
+        read_toml(tmp_path / "r.toml" / "x.toml")
+
+
 def test_a_folder_is_not_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is a folder"):
         read_toml(tmp_path)

@@ -28,6 +28,17 @@ def test_a_missing_path_is_told() -> None:
         locate_source("no/such/path")
 
 
+@pytest.mark.parametrize("source", ["package:pydantic/absent.py", "stdlib:absent.py"])
+def test_a_file_missing_from_a_package_is_told_before_any_work(source: str) -> None:
+    with pytest.raises(UsageError, match="nothing at"):
+        identify_source(source)
+
+
+def test_a_place_that_cannot_be_looked_at_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot be read"):
+        locate_source(str(tmp_path / ("x" * 999)))
+
+
 @pytest.mark.parametrize("source", ["package:not_installed_here/x", "package:a-b/x"])
 def test_a_missing_package_is_told_with_the_pip_line(source: str) -> None:
     with pytest.raises(MissingPackageError, match="pip install"):

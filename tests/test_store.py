@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lingraft.errors import DiskFullError, LockedError, VerifyError
+from lingraft.errors import DiskFullError, InputError, LockedError, UsageError, VerifyError
 from lingraft.manifest import Facts, Identity
 from lingraft.progress import SilentReporter
 from lingraft.store import (
@@ -140,6 +140,31 @@ def test_damage_is_found(tmp_path: Path, damage: str, found: str) -> None:
     assert found in line
 
 
+def test_a_kill_inside_the_writing_of_the_manifest_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    draft = draft_in(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            draft.seal(Facts(), {})
+    again = draft_in(tmp_path)
+    assert (again.path / "manifest.json.partial").is_file()
+    assert again.seal(Facts(), {}).manifest.files == []
+
+
+def test_an_edited_manifest_is_found(tmp_path: Path) -> None:
+    path = draft_in(tmp_path).seal(Facts(), {}).path
+    manifest = path / "manifest.json"
+    text = manifest.read_text(encoding="utf-8")
+    manifest.write_text(text.replace('"seed": 3', '"seed": 4'), encoding="utf-8")
+    (line,) = verify_artefact(open_artefact(path), full=True)
+    assert "digest is not that of its content" in line
+
+
 def test_whole_artefacts_verify(tmp_path: Path) -> None:
     assert verify_artefact(draft_in(tmp_path).seal(Facts(), {}), full=True) == []
 
@@ -172,6 +197,26 @@ def test_a_full_disk_is_told_with_a_way_out(tmp_path: Path) -> None:
         disk_errors(tmp_path),
     ):
         raise OSError(errno.ENOSPC, "No space left on device", "x.bin")
+
+
+def test_a_source_without_rights_is_told_as_such(tmp_path: Path) -> None:
+    with (
+        pytest.raises(InputError, match=r"zh\.txt: cannot be read"),
+        disk_errors(tmp_path / "runs"),
+    ):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "zh.txt"))
+
+
+def test_a_run_folder_without_rights_is_told_as_such(tmp_path: Path) -> None:
+    with pytest.raises(DiskFullError, match="cannot write"), disk_errors(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "10-corpus"))
+
+
+def test_a_file_is_no_place_for_a_run(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("", encoding="utf-8")
+    for folder in (tmp_path / "file", tmp_path / "file" / "demo"):
+        with pytest.raises(UsageError, match="cannot be made a folder"), lock_folder(folder):
+            raise AssertionError("a file was locked as a folder")
 
 
 def test_other_operating_system_errors_pass(tmp_path: Path) -> None:

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["app", "main"]
 
+_INTERRUPTED = 130  # what typer makes of Ctrl-C: 128 + SIGINT, as shells count
+
 app = typer.Typer(
     help="Graft a new language onto a pretrained LLM.",
     no_args_is_help=True,
@@ -130,9 +132,13 @@ def main() -> None:
     except LingraftError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)
-        sys.exit(130)
+    except PermissionError as error:  # a run tells more; this is for the verbs that only look
+        print(f"{error.filename}: {error.strerror}. Check its rights.", file=sys.stderr)
+        sys.exit(1)
+    except SystemExit as end:
+        if end.code == _INTERRUPTED:
+            print("\nStopped. Run the same command again to go on from here.", file=sys.stderr)
+        raise
 
 
 def _reporter(*, quiet: bool) -> Reporter:

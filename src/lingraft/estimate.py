@@ -19,6 +19,7 @@ from pydantic import Field
 
 from .base.settings import ModelShape
 from .settings import Settings
+from .shards import token_dtype
 from .train.settings import TrainSettings
 
 __all__ = ["Estimate", "EstimateSettings", "count_parameters", "estimate_needs"]
@@ -144,7 +145,7 @@ def estimate_needs(
         },
         disk_bytes={
             "corpus": 2 * hints.corpus_bytes,
-            "token files": 4 * tokens,
+            "token files": token_dtype(shape.vocab_size + added_pieces).itemsize * tokens,
             "base, expanded and merged model": 3 * 2 * count.total,
             "checkpoints": 2 * 12 * (lora + count.embed),
         },

@@ -97,16 +97,24 @@ class Manifest(_Record):
         circumstances: dict[str, Any],
     ) -> Manifest:
         """Make a manifest; the digest is computed here and nowhere else."""
-        content = {"identity": identity.model_dump(), "files": [f.model_dump() for f in files]}
-        digest = hashlib.sha256(canonical_json(content).encode()).hexdigest()
         return cls(
             format=FORMAT,
             identity=identity,
-            digest=digest,
+            digest=_digest(identity, files),
             files=files,
             facts=facts.model_dump(mode="json"),
             circumstances=circumstances,
         )
+
+    @property
+    def is_consistent(self) -> bool:
+        """Whether the digest is still that of identity and files."""
+        return self.digest == _digest(self.identity, self.files)
+
+
+def _digest(identity: Identity, files: list[FileEntry]) -> str:
+    content = {"identity": identity.model_dump(), "files": [f.model_dump() for f in files]}
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def canonical_json(value: object) -> str:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -78,12 +78,13 @@ class ModelFolder:
         """Open a folder; reads JSON only.
 
         Raises:
-            InputError: There is no config.json, or no safetensors weights.
+            InputError: There is no config.json, or no safetensors weights, or one of them is
+                damaged.
         """
         self.path = path
         self.config: dict[str, Any] = _read_json(path / "config.json")
         if (path / INDEX).is_file():
-            self.weight_map: dict[str, str] = _read_json(path / INDEX)["weight_map"]
+            self.weight_map = _weight_map(path / INDEX)
         elif (path / SINGLE).is_file():
             self.weight_map = {entry.name: SINGLE for entry in _read_header(path / SINGLE)}
         else:
@@ -252,8 +253,23 @@ def _read_json(path: Path) -> dict[str, Any]:
         ) from None
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise InputError(f"{path}: not JSON: {error}.") from None
-    assert isinstance(value, dict), f"{path} holds no JSON object"
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: a JSON {type(value).__name__}; expected an object.")
     return value
+
+
+def _weight_map(path: Path) -> dict[str, str]:
+    weight_map = _read_json(path).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(map(_is_text, weight_map.values())):
+        raise InputError(
+            f"{path}: no table 'weight_map' of tensors and their files.",
+            way_out="Fetch or write the model again.",
+        )
+    return weight_map
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
 
 
 def _read_header(path: Path) -> list[TensorEntry]:
@@ -266,10 +282,32 @@ def _read_header(path: Path) -> list[TensorEntry]:
     try:
         header = json.loads(head)
         rows = [
-            (spec["data_offsets"][0], TensorEntry(name, spec["dtype"], tuple(spec["shape"])))
+            (*spec["data_offsets"], TensorEntry(name, spec["dtype"], tuple(spec["shape"])))
             for name, spec in header.items()
             if name != "__metadata__"
         ]
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError) as error:
+        rows.sort(key=lambda row: row[0])
+        size_bytes = 8 + length + max((end for _, end, _ in rows), default=0)
+    except (ValueError, AttributeError, KeyError, TypeError) as error:
         raise InputError(f"{path}: not a safetensors file: bad header ({error}).") from None
-    return [entry for _, entry in sorted(rows, key=lambda row: row[0])]
+    entries = [entry for *_, entry in rows]
+    _refuse_damaged(path, size_bytes, entries)
+    return entries
+
+
+def _refuse_damaged(path: Path, size_bytes: int, entries: Sequence[TensorEntry]) -> None:
+    """Notice a broken download here, not hours later when its tensors are read."""
+    found_bytes = path.stat().st_size
+    if found_bytes != size_bytes:
+        raise InputError(
+            f"{path}: {found_bytes:,} bytes; its header speaks of {size_bytes:,}.",
+            effect="The tensors at its end would be missing.",
+            way_out="Fetch or write the file again.",
+        )
+    odd = [entry for entry in entries if entry.dtype not in _ITEM_BYTES]
+    if odd:
+        raise InputError(
+            f"{path}: tensor '{odd[0].name}' is {odd[0].dtype}; "
+            f"expected one of {', '.join(_ITEM_BYTES)}.",
+            way_out="Convert the model, as to bfloat16.",
+        )

@@ -186,7 +186,15 @@ class _Worker:
 def _link_artefact(artefact: Artefact, final: Path) -> Artefact:
     draft = final.with_name(f".draft-{final.name}")
     shutil.rmtree(draft, ignore_errors=True)
-    shutil.copytree(artefact.path, draft, copy_function=_link)
+    # The manifest last: a draft that has one counts as whole.
+    name = "manifest.json"
+    shutil.copytree(
+        artefact.path,
+        draft,
+        copy_function=_link,
+        ignore=lambda folder, _: [name] if Path(folder) == artefact.path else [],
+    )
+    link_or_copy(artefact.path / name, draft / name)
     draft.rename(final)
     return open_artefact(final)
 

@@ -38,7 +38,8 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read one TOML file.
 
     Raises:
-        UsageError: The file is missing, not text, or not TOML (line and column are named).
+        UsageError: The file is missing, unreadable, not text, or not TOML (line and column are
+            named).
     """
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
@@ -48,6 +49,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such file.", way_out=hint) from None
     except IsADirectoryError:
         raise UsageError(f"{path}: is a folder; expected a TOML recipe.") from None
+    except OSError as error:
+        raise UsageError(
+            f"{path}: cannot be read: {error.strerror}.", way_out="Check the path and its rights."
+        ) from None
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}.") from None
 

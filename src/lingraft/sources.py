@@ -30,7 +30,7 @@ def locate_source(source: str) -> Path:
 
     Raises:
         MissingPackageError: The package is not installed.
-        UsageError: There is nothing at that place.
+        UsageError: There is nothing at that place, or it cannot be looked at.
     """
     if source.startswith("package:"):
         name, _, inner = source.removeprefix("package:").partition("/")
@@ -39,26 +39,38 @@ def locate_source(source: str) -> Path:
         path = Path(sysconfig.get_paths()["stdlib"]) / source.removeprefix("stdlib:")
     else:
         path = Path(source).expanduser()
-    if not path.exists():
+    try:
+        found = path.exists()
+    except OSError as error:  # a folder on the way gives no rights
+        raise UsageError(
+            f"source '{source}': {path} cannot be read: {error.strerror}.",
+            way_out="Check the path and its rights.",
+        ) from None
+    if not found:
         raise UsageError(f"source '{source}': nothing at {path}.", way_out="Check the path.")
     return path
 
 
 def identify_source(source: str) -> Path | str:
-    """What stands for the source's bytes in an identity: a version, or the path to hash."""
+    """What stands for the source's bytes in an identity: a version, or the path to hash.
+
+    Raises:
+        MissingPackageError: The package is not installed.
+        UsageError: There is nothing at that place, or it cannot be looked at.
+    """
+    if is_hub_source(source):
+        return source
+    path = locate_source(source)
     if source.startswith("package:"):
         name = source.removeprefix("package:").partition("/")[0]
-        _package_folder(name)
         distributions = packages_distributions().get(name, [name])
         try:
             return "+".join(f"{d} {version(d)}" for d in sorted(set(distributions)))
         except PackageNotFoundError:
-            return locate_source(source)
+            return path
     if source.startswith("stdlib:"):
         return f"python {platform.python_version()}"
-    if is_hub_source(source):
-        return source
-    return locate_source(source)
+    return path
 
 
 def _package_folder(name: str) -> Path:

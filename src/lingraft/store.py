@@ -21,7 +21,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from .errors import DiskFullError, LockedError, VerifyError
+from .errors import DiskFullError, InputError, LockedError, UsageError, VerifyError
 from .manifest import Facts, FileEntry, Identity, Manifest, file_sha256, read_manifest
 from .progress import Progress, Reporter
 
@@ -40,6 +40,7 @@ __all__ = [
 
 _SCRATCH = "scratch"
 _IDENTITY = "identity.json"  # which identity a draft belongs to
+_PARTIAL = ".partial"  # ends the name of a file that is being written
 
 
 @dataclass(frozen=True)
@@ -75,9 +76,12 @@ def verify_artefact(artefact: Artefact, *, full: bool) -> list[str]:
 
     Args:
         artefact: The artefact to look at.
-        full: Also hash every file; otherwise only existence and size are compared.
+        full: Also hash every file and the manifest's own digest; otherwise only existence and
+            size are compared.
     """
     wrong: list[str] = []
+    if full and not artefact.manifest.is_consistent:
+        wrong.append(f"{artefact.path / 'manifest.json'}: its digest is not that of its content")
     for entry in artefact.manifest.files:
         path = artefact.path / entry.path
         if not path.is_file():
@@ -131,6 +135,8 @@ class Draft:
 
     def seal(self, facts: Facts, circumstances: dict[str, Any]) -> Artefact:
         """Hash and sync the files, write the manifest, then `finish`."""
+        for left in self.path.rglob(f"*{_PARTIAL}"):
+            left.unlink()  # of a write that a kill cut short, in a draft that was gone on with
         entries, aside = self._entries()
         circumstances = {**circumstances, "files_set_aside": aside}
         manifest = Manifest.build(self.identity, entries, facts, circumstances)
@@ -201,7 +207,7 @@ def open_draft(final: Path, identity: Identity, reporter: Reporter, *, resumable
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file so that it is there whole or not at all."""
-    partial = path.with_name(path.name + ".partial")
+    partial = path.with_name(path.name + _PARTIAL)
     with partial.open("w", encoding="utf-8", newline="\n") as file:
         file.write(text)
         file.flush()
@@ -229,8 +235,15 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
     Raises:
         LockedError: Another process holds it.
+        UsageError: There can be no folder at that place.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
+        raise UsageError(
+            f"{folder}: cannot be made a folder: {error.strerror}.",
+            way_out="Choose another place: --set run.folder=PATH.",
+        ) from None
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -250,10 +263,16 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def disk_errors(folder: Path) -> Iterator[None]:
-    """Turn 'no space left' and 'read-only' into a message with a way out."""
+    """Turn 'no space left', 'read-only' and 'no rights' into a message with a way out."""
     try:
         yield
     except OSError as error:
+        if error.errno == errno.EACCES and not _is_inside(error.filename, folder):
+            raise InputError(
+                f"{error.filename}: cannot be read: {error.strerror}.",
+                effect="What it holds would be missing, unseen.",
+                way_out="Give this user the right to read it, or name another source.",
+            ) from error
         if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
             raise
         free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
@@ -262,6 +281,10 @@ def disk_errors(folder: Path) -> Iterator[None]:
             effect="Finished stages are whole; the unfinished one is kept as a draft.",
             way_out="Make space or use another disk (--set run.folder=PATH), and run again.",
         ) from error
+
+
+def _is_inside(path: str | None, folder: Path) -> bool:
+    return path is None or Path(path).resolve().is_relative_to(folder.resolve())
 
 
 def _sync_file(path: Path) -> None:

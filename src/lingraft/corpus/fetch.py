@@ -90,8 +90,13 @@ def _files_at(
 
 
 def _names(root: Path, skipped: frozenset[str]) -> Iterator[str]:
-    for folder, folders, files in os.walk(root):
+    for folder, folders, files in os.walk(root, onerror=_raise):
         folders[:] = [f for f in folders if f not in skipped and not f.startswith(".")]
         for file in files:
             if not file.startswith("."):
                 yield (Path(folder) / file).relative_to(root).as_posix()
+
+
+def _raise(error: OSError) -> None:
+    """Stop at a folder that cannot be listed; os.walk would pass over it in silence."""
+    raise error
