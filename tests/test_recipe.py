@@ -29,6 +29,11 @@ def test_the_tiny_recipe_is_fine(tiny_recipe: Path) -> None:
         ("vocab.size=61", "vocab.size = 61: is larger than vocab.max_pieces = 60."),
         ("vocab.num_chars=3", "vocab.num_chars = 3: is none of vocab.char_counts"),
         ("vocab.max_pieces=3", "vocab.char_counts = [0, 4]: holds a count above"),
+        ("vocab.char_counts=[50, 55]", "vocab.size = 40: is below the smallest"),
+        ("train.seq_len=65", "train.seq_len = 65: is above base.shape.max_position_embeddings"),
+        ("evals.max_tokens=65", "evals.max_tokens = 65: is above"),
+        ("base.pretrain.seq_len=65", "base.pretrain.seq_len = 65: is above"),
+        ("run.reuse=['absent']", "run.reuse = 'absent': no such run folder"),
         ("base.tokenizer='package:absent/x'", "base: source 'package:absent': no package"),
     ],
 )
@@ -53,6 +58,7 @@ def test_a_missing_corpus_file_is_found(tiny_recipe: Path) -> None:
         ("base.shape.num_experts_per_tok=9", "must not exceed num_local_experts"),
         ("train.mixture=['zh']", "is not RATIO:SET"),
         ("run.name='a/b'", "run.name = 'a/b'"),
+        ("train.lora.targets=['gate']", "train.lora.targets.0 = 'gate'"),
         ("corpus.valid_frac=1", "corpus.valid_frac = 1"),
     ],
 )

@@ -123,7 +123,7 @@ def test_a_lost_file_is_noticed_before_it_is_used(tiny_recipe: Path, calls: list
 def test_an_identical_stage_of_another_run_is_linked(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     other = tiny_recipe.parent / "runs" / "tiny"
-    reuse = ["run.name='second'", f"run.reuse=['absent', '{other}']"]
+    reuse = ["run.name='second'", f"run.reuse=['{tiny_recipe.parent}', '{other}']"]
     assert go(tiny_recipe, *reuse) == ["reused", "reused"]
     a, b = (tiny_recipe.parent / "runs" / n / "10-corpus" / "out.json" for n in ("tiny", "second"))
     assert a.samefile(b)

@@ -89,9 +89,22 @@ def test_a_pass_visits_every_window_once(seq_len: int, tokens: int, seed: int) -
     assert mixture.steps_per_pass(1) == mixture.num_windows
 
 
-def test_an_empty_mixture_is_refused() -> None:
-    with pytest.raises(InputError, match="holds no text"):
-        Mixture([(0.1, token_file([1, 2]))], seq_len=4, seed=0)
+def test_a_part_that_rounds_to_nothing_is_refused_even_beside_a_full_one() -> None:
+    full, small = token_file([1, 2], [3, 4]), token_file([1, 2], [3], [4])
+    with pytest.raises(InputError, match=r"part 2 of the mixture, 0\.1 of 3 documents"):
+        Mixture([(1.0, full), (0.1, small)], seq_len=4, seed=0)
+    with pytest.raises(InputError, match=r"part 1 of the mixture, 1\.1 of 3 documents"):
+        Mixture([(1.1, small)], seq_len=4, seed=0)
+
+
+def test_a_set_without_documents_is_refused() -> None:
+    with pytest.raises(InputError, match="1 of 0 documents"):
+        Mixture([(1.0, token_file())], seq_len=4, seed=0)
+
+
+def test_a_mixture_without_a_pair_of_tokens_is_refused() -> None:
+    with pytest.raises(InputError, match="no part has two tokens"):
+        Mixture([(1.0, token_file([1]))], seq_len=4, seed=0)
 
 
 def test_parts_are_ratio_and_name() -> None:

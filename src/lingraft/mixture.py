@@ -50,7 +50,7 @@ class Mixture:
             seed: Decides the order, together with the number of the pass.
 
         Raises:
-            InputError: The parts hold no sequence at all.
+            InputError: A part, or the whole mixture, holds no text.
         """
         self.seq_len, self._seed = seq_len, seed
         self._stretches = [
@@ -59,11 +59,19 @@ class Mixture:
             for share in [1.0] * int(ratio) + [ratio - int(ratio)]
             if share > 0
         ]
+        for part, (ratio, file) in enumerate(parts, 1):
+            if round(file.num_docs * (ratio % 1 or 1)) == 0 or not len(file.ids):
+                raise InputError(
+                    f"part {part} of the mixture, {ratio:g} of {file.num_docs} documents, "
+                    "holds no text.",
+                    effect="Its set would be left out of training, unseen.",
+                    way_out="Raise its ratio in train.mixture, or add documents to the set.",
+                )
         self._starts = np.cumsum([0] + [s.num_windows for s in self._stretches])
         if not self.num_windows:
             raise InputError(
-                "The mixture holds no text: every part is empty after its ratio is applied.",
-                way_out="Raise the ratios in train.mixture, or add documents.",
+                "The mixture holds no text: no part has two tokens, the least to learn from.",
+                way_out="Add documents to the sets of train.mixture.",
             )
         self._order: tuple[int, npt.NDArray[np.int64]] | None = None
 

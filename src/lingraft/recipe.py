@@ -95,9 +95,17 @@ def find_problems(recipe: Recipe) -> list[Problem]:
     """Problems that show only across sections or on this machine.
 
     Checked: sets named anywhere exist in `corpus.sets`; a forced vocabulary choice lies in
-    the search; local sources exist and packages are installed.
+    the search; sequences fit the model's positions; runs to reuse and local sources exist;
+    packages are installed.
     """
-    return [*_unknown_sets(recipe), *_vocab_choice(recipe), *_sources(recipe), *_packages()]
+    return [
+        *_unknown_sets(recipe),
+        *_vocab_choice(recipe),
+        *_lengths(recipe),
+        *_reused_runs(recipe),
+        *_sources(recipe),
+        *_packages(),
+    ]
 
 
 def raise_problems(recipe: Recipe, source: str) -> None:
@@ -133,10 +141,34 @@ def _vocab_choice(recipe: Recipe) -> list[Problem]:
     if isinstance(vocab.num_chars, int) and vocab.num_chars not in vocab.char_counts:
         text = f"is none of vocab.char_counts = {vocab.char_counts}."
         problems.append(Problem("vocab.num_chars", str(vocab.num_chars), text))
+    if isinstance(vocab.size, int) and 0 < vocab.size < min(vocab.char_counts):
+        text = f"is below the smallest of vocab.char_counts = {vocab.char_counts}."
+        problems.append(Problem("vocab.size", str(vocab.size), text))
     if vocab.char_counts and max(vocab.char_counts) > vocab.max_pieces:
         text = f"holds a count above vocab.max_pieces = {vocab.max_pieces}."
         problems.append(Problem("vocab.char_counts", str(vocab.char_counts), text))
     return problems
+
+
+def _lengths(recipe: Recipe) -> list[Problem]:
+    """A sequence longer than the model's positions would meet positions it never learned."""
+    shape, pretrain = recipe.base.shape, recipe.base.pretrain
+    if shape is None:
+        return []
+    longest = shape.max_position_embeddings
+    lengths = {"train.seq_len": recipe.train.seq_len, "evals.max_tokens": recipe.evals.max_tokens}
+    if pretrain:
+        lengths["base.pretrain.seq_len"] = pretrain.seq_len
+    text = f"is above base.shape.max_position_embeddings = {longest}."
+    return [Problem(key, str(n), text) for key, n in lengths.items() if n > longest]
+
+
+def _reused_runs(recipe: Recipe) -> list[Problem]:
+    folders = recipe.run.reuse
+    text = "no such run folder; nothing would be reused."
+    return [
+        Problem("run.reuse", repr(f), text) for f in folders if not Path(f).expanduser().is_dir()
+    ]
 
 
 def _sources(recipe: Recipe) -> list[Problem]:

@@ -149,7 +149,10 @@ def model_folder(path: Path) -> Path:
 def check_linked(draft: Draft, facts: BaseFacts, folder: Path) -> None:
     model = ModelFolder(draft.path)
     assert len(model.shards) == facts.num_shards > 1
-    assert all((draft.path / s).samefile(folder / s) for s in (*model.shards, "config.json"))
+    assert all((draft.path / s).samefile(folder / s) for s in model.shards)
+    config = draft.path / "config.json"
+    assert config.read_bytes() == (folder / "config.json").read_bytes()
+    assert not config.samefile(folder / "config.json")  # people edit it in place
     assert not (draft.path / "pytorch_model.bin").exists()
     assert len(AutoTokenizer.from_pretrained(draft.path)) == NUM_PIECES
     assert (facts.train_tokens, facts.final_loss) == (0, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -71,9 +72,15 @@ def _link_model(settings: BaseSettings, draft: Draft) -> None:
     source = settings.tokenizer
     tokenizer = locate_source(source) if source else folder / "tokenizer.model"
     model = check_model(folder, tokenizer)
-    for name in (*_CONFIGS, INDEX, *model.shards):
+    for former in draft.path.glob("*.safetensors"):
+        former.unlink()  # a killed run may have linked those of another revision
+    for name in (INDEX, *model.shards):
         if (folder / name).is_file():
             link_or_copy(folder / name, draft.path / name)
+    for name in _CONFIGS:  # small, and people edit them in place: a link would follow
+        (draft.path / name).unlink(missing_ok=True)
+        if (folder / name).is_file():
+            shutil.copyfile(folder / name, draft.path / name)
     write_tokenizer(tokenizer.read_bytes(), draft.path)
 
 

@@ -17,13 +17,18 @@ Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 
 
+Role = Literal[
+    "q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"
+]
+
+
 class LoraSettings(Settings):
     """Low-rank adapters on every linear role of the body (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: Positive = 64
     alpha: Annotated[float, Field(gt=0)] = 128.0
     dropout: Share = 0.05
-    targets: Annotated[list[str], Field(min_length=1)] = [
+    targets: Annotated[list[Role], Field(min_length=1)] = [
         "q_proj",
         "k_proj",
         "v_proj",
@@ -32,7 +37,8 @@ class LoraSettings(Settings):
         "w2",
         "w3",
     ]
-    """Roles, in the published Mixtral names; the router is not among them."""
+    """Roles, in the published names (w1, w2, w3 in a Mixtral's experts; gate_proj, up_proj,
+    down_proj in a dense model); the router is not among them."""
 
 
 class LaunchSettings(Settings):
