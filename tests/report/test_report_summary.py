@@ -47,11 +47,6 @@ def test_a_model_beside_the_three_gets_a_column_after_them(fake_run: Any) -> Non
     scores["control"], languages["control"] = scores["base"], languages["base"]
     summary = summary_of(fake_run)
     assert summary.models == ("base", "expanded", "trained", "control")
-    assert summary.has_control
-
-
-def test_three_models_are_no_control(fake_run: Any) -> None:
-    assert not summary_of(fake_run).has_control
 
 
 def test_tokens_of_a_language_are_the_sum_of_its_sets(fake_run: Any) -> None:

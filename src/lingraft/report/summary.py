@@ -149,11 +149,6 @@ class Summary:
         """All languages, the added ones first."""
         return self.added_languages + self.kept_languages
 
-    @property
-    def has_control(self) -> bool:
-        """Whether a model beyond base, expanded and trained was scored, to compare with."""
-        return any(model not in _MODELS for model in self.models)
-
 
 def language_name(code: str) -> str:
     """English name of a common language code, else the code itself."""
