@@ -60,6 +60,12 @@ def test_a_run_can_stop_after_a_stage(tiny_recipe: Path, calls: list[str]) -> No
     assert calls == ["corpus"]
 
 
+def test_a_redo_beyond_the_last_stage_is_refused(tiny_recipe: Path, calls: list[str]) -> None:
+    with pytest.raises(UsageError, match="--redo evals: that stage comes after --to corpus"):
+        go(tiny_recipe, to="corpus", redo=["evals"])
+    assert calls == []
+
+
 def test_changed_settings_stop_the_run_and_are_named(tiny_recipe: Path, calls: list[str]) -> None:
     go(tiny_recipe)
     with pytest.raises(StaleError) as caught:

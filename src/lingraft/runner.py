@@ -88,7 +88,7 @@ def run_recipe(
     """
     raise_problems(recipe, source)
     last = find_stage(to) if to else STAGES[-1]
-    again = {find_stage(name).name for name in redo}
+    again = {stage.name for stage in _stages_to_redo(redo, last)}
     if last.number >= find_stage("train").number:
         recipe.train.launch.refuse_many()  # now, not after hours of work on the corpus
     folder = recipe.run_folder
@@ -97,6 +97,17 @@ def run_recipe(
         worker = _Worker(recipe, folder, again, reporter or SilentReporter())
         results = [worker.do(stage) for stage in STAGES if stage.number <= last.number]
     return RunResult(folder, tuple(results))
+
+
+def _stages_to_redo(redo: Sequence[str], last: Stage) -> list[Stage]:
+    stages = [find_stage(name) for name in redo]
+    late = [stage.name for stage in stages if stage.number > last.number]
+    if late:
+        raise UsageError(
+            f"--redo {late[0]}: that stage comes after --to {last.name} and would not be done.",
+            way_out="Leave one of the two out.",
+        )
+    return stages
 
 
 class _Worker:
