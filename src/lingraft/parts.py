@@ -1,6 +1,6 @@
 """The parts of a mixture, as they stand in a recipe: `RATIO:SET`.
 
-Source of the form: HIT-SCIR/Chinese-Mixtral-8x7B scripts/train-pt.sh (a672672), which takes
+Source of the form: HIT-SCIR/Chinese-Mixtral-8x7B scripts/train.sh (fbc7143), which takes
 the head of the file instead of a fair share, and refuses ratios above 1.
 """
 
