@@ -165,8 +165,8 @@ def test_diff_of_unlike_things_is_refused(tmp_path: Path) -> None:
 
 def test_a_terminal_gets_live_bars(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
-    assert isinstance(cli._reporter(quiet=False), RichReporter)
-    assert isinstance(cli._reporter(quiet=True), LineReporter)
+    assert isinstance(cli.make_reporter(quiet=False), RichReporter)
+    assert isinstance(cli.make_reporter(quiet=True), LineReporter)
 
 
 def test_control_c_says_how_to_go_on(

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import vocab
     from .api import CheckResult, Difference, check, diff, run, show, verify
     from .errors import (
         DiskFullError,
@@ -42,16 +43,21 @@ __all__ = [
     "run",
     "show",
     "verify",
+    "vocab",
 ]
 
 __version__ = "0.1.0"
 
 _API = {"CheckResult", "Difference", "check", "diff", "run", "show", "verify"}
+_STAGES = {"vocab"}
+"""Stages that can be used by themselves, as `lingraft.vocab.search`."""
 
 
 def __getattr__(name: str) -> Any:
     """Load a public name when it is first asked for: importing lingraft stays light."""
     if name not in __all__:
         raise AttributeError(f"module 'lingraft' has no attribute {name!r}")
+    if name in _STAGES:
+        return importlib.import_module(f".{name}", __name__)
     module = importlib.import_module(".api" if name in _API else ".errors", __name__)
     return getattr(module, name)

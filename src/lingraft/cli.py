@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_vocab import app as vocab_app
 from .errors import LingraftError
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from .progress import Reporter
     from .runner import RunResult
 
-__all__ = ["app", "main"]
+__all__ = ["app", "main", "make_reporter"]
 
 _INTERRUPTED = 130  # what typer makes of Ctrl-C: 128 + SIGINT, as shells count
 
@@ -33,6 +34,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs.",
 )
+
+app.add_typer(vocab_app, name="vocab")
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, as recipes/demo.toml.")]
 RunPath = Annotated[Path, typer.Argument(help="A run (runs/demo) or one stage of it.")]
@@ -55,7 +58,7 @@ def run(
     """Do every stage of a recipe that is not done yet; a killed run goes on where it was."""
     from . import api
 
-    result = api.run(recipe, set=set, to=to, redo=redo, reporter=_reporter(quiet=json))
+    result = api.run(recipe, set=set, to=to, redo=redo, reporter=make_reporter(quiet=json))
     _print_json(_run_json(result)) if json else _print_run(result)
 
 
@@ -141,7 +144,7 @@ def main() -> None:
         raise
 
 
-def _reporter(*, quiet: bool) -> Reporter:
+def make_reporter(*, quiet: bool) -> Reporter:
     """Live bars on a terminal, lines elsewhere; with --json both go to standard error."""
     from .progress import LineReporter, RichReporter
 

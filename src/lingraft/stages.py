@@ -64,7 +64,7 @@ class Stage:
 STAGES: tuple[Stage, ...] = (
     Stage("corpus", 10, 1, (), "read, clean, de-duplicate and split the text"),
     Stage("base", 15, 1, ("corpus",), "read or train the base model", resumable=True),
-    Stage("vocab", 20, 1, ("corpus", "base"), "search vocabularies, choose one by ALP"),
+    Stage("vocab", 20, 2, ("corpus", "base"), "search vocabularies, choose one by ALP"),
     Stage("tokenizer", 30, 1, ("corpus", "base", "vocab"), "extend the tokenizer and prove it"),
     Stage("embed", 40, 1, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
     Stage("encode", 50, 1, ("corpus", "tokenizer"), "turn text into token files"),
@@ -74,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         90,
-        1,
+        2,
         ("corpus", "base", "vocab", "tokenizer", "embed", "encode", "train", "merge", "evals"),
         "report.html and the model card",
     ),

@@ -230,8 +230,15 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Iterator[None]:
+def lock_folder(
+    folder: Path, *, place: str = "--set run.folder=PATH", other: str = "--set run.name=OTHER"
+) -> Iterator[None]:
     """Hold `folder` for this process; the lock dies with the process, even when killed.
+
+    Args:
+        folder: Made if it is not there.
+        place: How messages tell to name another place.
+        other: How messages tell to use another folder at the same time.
 
     Raises:
         LockedError: Another process holds it.
@@ -242,7 +249,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
     except (FileExistsError, FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UsageError(
             f"{folder}: cannot be made a folder: {error.strerror}.",
-            way_out="Choose another place: --set run.folder=PATH.",
+            way_out=f"Choose another place: {place}.",
         ) from None
     with (folder / ".lock").open("a+", encoding="utf-8") as file:
         try:
@@ -253,7 +260,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
             raise LockedError(
                 f"{folder}: another run is at work here (process {holder}).",
                 effect="Two runs in one folder would overwrite each other's drafts.",
-                way_out="Wait for it, stop it, or use another name: --set run.name=OTHER.",
+                way_out=f"Wait for it, stop it, or use another name: {other}.",
             ) from None
         file.truncate(0)
         file.write(str(os.getpid()))
@@ -262,7 +269,7 @@ def lock_folder(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def disk_errors(folder: Path) -> Iterator[None]:
+def disk_errors(folder: Path, *, place: str = "--set run.folder=PATH") -> Iterator[None]:
     """Turn 'no space left', 'read-only' and 'no rights' into a message with a way out."""
     try:
         yield
@@ -278,8 +285,8 @@ def disk_errors(folder: Path) -> Iterator[None]:
         free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
         raise DiskFullError(
             f"{error.filename or folder}: cannot write: {error.strerror} ({free_mb} MiB free).",
-            effect="Finished stages are whole; the unfinished one is kept as a draft.",
-            way_out="Make space or use another disk (--set run.folder=PATH), and run again.",
+            effect="What is finished is whole; the rest is kept as a draft.",
+            way_out=f"Make space or use another disk ({place}), and run again.",
         ) from error
 
 

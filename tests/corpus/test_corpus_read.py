@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from lingraft.corpus.lines import read_lines
-from lingraft.corpus.read import READERS, SUFFIXES, RawDocument, read_raw
+from lingraft.corpus.read import READERS, SUFFIXES, read_raw
 from lingraft.errors import InputError
+from lingraft.texts import RawDocument
 
 
 def write(path: Path, data: str | bytes) -> Path:
@@ -33,11 +33,6 @@ def test_jsonl_gives_text_and_line_of_each_row(tmp_path: Path) -> None:
     assert [(d.text, d.line) for d in docs] == [("中文", 1), ("b", 3)]
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.jsonl", b'\xef\xbb\xbf{"text": "a"}\n')
-    assert [d.text for d in read(path, "jsonl")] == ["a"]
-
-
 @pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz", ".jsonl.zst"])
 def test_packed_files_read_as_plain_ones(tmp_path: Path, suffix: str) -> None:
     rows = [f'{{"text": "{n} {"x" * 1000}"}}\n'.encode() for n in range(3000)]
@@ -54,47 +49,6 @@ def test_packed_files_read_as_plain_ones(tmp_path: Path, suffix: str) -> None:
     assert [d.position for d in docs] == sorted(d.position for d in docs)
 
 
-@pytest.mark.parametrize(
-    ("name", "data"),
-    [
-        ("cut.gz", gzip.compress(b"a\n" * 1000)[:-9]),
-        ("not.gz", b"plain text"),
-        ("cut.zst", zstandard.compress(b"a\n" * 1000)[:-3]),
-        ("not.zst", b"plain text, and more of it"),
-    ],
-)
-def test_a_damaged_packed_file_is_refused(tmp_path: Path, name: str, data: bytes) -> None:
-    with pytest.raises(InputError, match=f"{name}: not a whole"):
-        list(read_lines(write(tmp_path / name, data)))
-
-
-def test_a_byte_that_is_not_utf8_is_named_with_its_place(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.txt", "好\n".encode() + "好\n".encode("gb18030"))
-    with pytest.raises(InputError, match=r"a\.txt:2: byte 1 of the line is 0xba"):
-        list(read_lines(path))
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        ('{"text": "a"', "not JSON"),
-        ("[" * 100_000, "not JSON"),
-        ('["a"]', "a JSON list"),
-        ('{"body": "a", "id": 1}', r"no column 'text' \(there are: 'body', 'id'\)"),
-        ("{}", r"no column 'text' \(there are: none\)"),
-        ('{"text": null}', "column 'text' is null"),
-        ('{"text": 12}', "column 'text' is 12"),
-    ],
-)
-def test_a_bad_row_is_named_with_file_line_and_way_out(
-    tmp_path: Path, row: str, message: str
-) -> None:
-    path = write(tmp_path / "a.jsonl", f'{{"text": "good"}}\n{row}\n')
-    with pytest.raises(InputError, match=rf"a\.jsonl:2: .*{message}") as caught:
-        read(path, "jsonl")
-    assert "text_key" in caught.value.way_out
-
-
 def table(path: Path, column: pa.Array, name: str = "text") -> Path:
     pq.write_table(pa.table({name: column, "n": list(range(len(column)))}), path, row_group_size=2)
     return path
@@ -104,32 +58,6 @@ def test_parquet_rows_are_read_across_row_groups(tmp_path: Path) -> None:
     docs = read(table(tmp_path / "a.parquet", pa.array(["一", "二", "三"])), "parquet")
     assert [(d.text, d.line) for d in docs] == [("一", 1), ("二", 2), ("三", 3)]
     assert docs[-1].position == (tmp_path / "a.parquet").stat().st_size
-
-
-@pytest.mark.parametrize(
-    ("column", "name", "message"),
-    [
-        (pa.array(["a"]), "body", "no column 'text'"),
-        (pa.array([1]), "text", "column 'text' holds int64"),
-        (pa.array(["a", "b", None]), "text", "row 3: an empty cell"),
-    ],
-)
-def test_a_table_without_text_is_refused(
-    tmp_path: Path, column: pa.Array, name: str, message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        read(table(tmp_path / "a.parquet", column, name), "parquet")
-
-
-def test_what_is_no_parquet_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="not a readable Parquet file"):
-        read(write(tmp_path / "a.parquet", "plain text"), "parquet")
-
-
-def test_a_parquet_cell_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
-    column = pa.array([b"a", b"\xff"]).cast(pa.string(), safe=False)
-    with pytest.raises(InputError, match="row 0"):
-        read(table(tmp_path / "a.parquet", column), "parquet")
 
 
 def test_each_line_with_text_is_a_document(tmp_path: Path) -> None:

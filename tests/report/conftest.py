@@ -116,7 +116,9 @@ FACTS: dict[str, dict[str, Any]] = {
         "num_pieces": 3_210,
         "num_chars": 1_500,
         "num_chars_in_base": 1_457,
-        "knee": 3_210,
+        "rule": "gain",
+        "reasons": ["3,210 pieces, by min_gain."],
+        "knee": 2_950,
         "curves": [
             {"num_chars": 1_000, "num_rules": 7_000, "alp_at_choice": {"zh-news": -812.5}},
             {"num_chars": 1_500, "num_rules": 6_500, "alp_at_choice": {"zh-news": -801.25}},

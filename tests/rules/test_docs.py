@@ -64,7 +64,7 @@ def test_every_file_named_in_the_readme_exists(path: Path) -> None:
 def test_the_design_names_every_module_of_the_spine() -> None:
     text = read(ROOT / "docs" / "design.md").partition("```text")[2].partition("```")[0]
     spine = {p.stem for p in SOURCE.glob("*.py")} - {"__init__", "__main__"}
-    assert spine <= set(re.findall(r"[a-z0-9]+", text))
+    assert spine <= set(re.findall(r"[a-z0-9_]+", text))
     assert {p.name for p in SOURCE.iterdir() if (p / "stage.py").is_file()} <= set(text.split())
 
 

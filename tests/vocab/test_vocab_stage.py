@@ -7,15 +7,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 from artefacts import empty_draft, make_artefact
 from pydantic import ValidationError
+from searches import write_rows
 from small_tokenizers import build
 
-from lingraft.errors import InputError
+from lingraft.errors import InputError, UsageError
 from lingraft.manifest import Facts
 from lingraft.store import Artefact
-from lingraft.vocab import stage
+from lingraft.vocab import engine, stage
 from lingraft.vocab.settings import VocabFacts, VocabSettings
 
 TRAIN = ["房间很干净，房间很大", "房间干净", "很大很大", "中文房间", "中文很好"] * 3
@@ -28,9 +30,8 @@ class _CorpusFacts(Facts):
 
 def inputs_in(folder: Path, train: Sequence[str] = TRAIN) -> Mapping[str, Artefact]:
     def corpus(path: Path) -> Facts:
-        for split, texts in (("train", train), ("valid", VALID)):
-            rows = [json.dumps({"id": str(i), "text": text}) for i, text in enumerate(texts)]
-            (path / f"zh-{split}.jsonl").write_text("\n".join(rows) + "\n", encoding="utf-8")
+        write_rows(path / "zh-train.jsonl", train)
+        write_rows(path / "zh-valid.jsonl", VALID)
         sizes = {"train": {"num_docs": len(train)}, "valid": {"num_docs": len(VALID)}}
         return _CorpusFacts(sets={"zh": sizes})
 
@@ -60,6 +61,14 @@ def rows_of(artefact: Artefact) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
+def test_the_files_of_a_search_are_written(tmp_path: Path) -> None:
+    _, artefact = search(tmp_path, size=6)
+    assert sorted(entry.path for entry in artefact.manifest.files) == [
+        "alp.html", "alp.svg", "choice.json", "curves.parquet", "pieces.jsonl", "pieces.txt",
+        "rules.parquet",
+    ]  # fmt: skip
+
+
 def test_pieces_are_characters_by_count_and_then_rules_in_order(tmp_path: Path) -> None:
     """Bytes in the base: 很 15, 大 9, 房 12, 间 12, 干 6, 净 6, 好 3; 房间 joins 12 times."""
     _, artefact = search(tmp_path, size=6, num_chars=4)
@@ -74,24 +83,24 @@ def test_pieces_are_characters_by_count_and_then_rules_in_order(tmp_path: Path) 
 
 def test_facts_count_every_size_of_every_curve(tmp_path: Path) -> None:
     facts, artefact = search(tmp_path, size=6)
-    curves = json.loads(artefact.file("curves.json").read_text(encoding="utf-8"))["curves"]
+    curves = pq.read_table(artefact.file("curves.parquet"))
     assert [c.num_chars for c in facts.curves] == [2, 4]
-    assert facts.num_candidates == sum(c.num_rules + 1 for c in facts.curves)
-    assert [c["num_rules"] for c in curves] == [c.num_rules for c in facts.curves]
-    assert (facts.num_pieces, facts.knee, facts.num_chars_in_base) == (6, None, 2)
+    assert facts.num_candidates == sum(c.num_rules + 1 for c in facts.curves) == len(curves)
+    assert (facts.num_pieces, facts.rule, facts.num_chars_in_base) == (6, "given", 2)
     assert facts.rule_count_at_cut == rows_of(artefact)[-1]["count"]
+    choice = json.loads(artefact.file("choice.json").read_text(encoding="utf-8"))
+    assert choice["reasons"] == facts.reasons
+    assert facts.knee == choice["knee"]
 
 
 def test_curves_give_alp_and_tokens_per_character_at_their_sizes(tmp_path: Path) -> None:
     """The base spells 房间很干净 in ▁ and 15 bytes, the other in ▁, 中文 and 5 x 3 bytes."""
     facts, artefact = search(tmp_path, size=6, num_chars=4)
-    content = json.loads(artefact.file("curves.json").read_text(encoding="utf-8"))
-    assert content["choice"] == {"size": 6, "num_chars": 4, "knee": None}
-    assert content["base"]["tokens_per_char"]["zh"] == [round(33 / 12, 6)]
-    curve = content["curves"][1]
-    place = curve["sizes"].index(6)
-    assert curve["sizes"][0] == 4
-    assert curve["alp"]["zh"][place] == pytest.approx(facts.curves[1].alp_at_choice["zh"], abs=1e-6)
+    choice = json.loads(artefact.file("choice.json").read_text(encoding="utf-8"))
+    assert choice["evals"]["zh"]["base"]["tokens_per_char"] == 33 / 12
+    rows = pq.read_table(artefact.file("curves.parquet")).to_pylist()
+    (row,) = (row for row in rows if (row["num_chars"], row["size"]) == (4, 6))
+    assert row["alp"] == facts.curves[1].alp_at_choice["zh"]
 
 
 def test_a_curve_without_the_chosen_size_has_no_alp_there(tmp_path: Path) -> None:
@@ -99,17 +108,29 @@ def test_a_curve_without_the_chosen_size_has_no_alp_there(tmp_path: Path) -> Non
     assert [sorted(c.alp_at_choice) for c in facts.curves] == [["zh"], []]
 
 
-def test_the_knee_is_a_fact_where_no_size_is_given(tmp_path: Path) -> None:
-    facts, _ = search(tmp_path, char_counts=[0, 4], max_pieces=12)
-    assert facts.knee == facts.num_pieces
+def test_a_size_that_is_not_given_is_found_by_gain(tmp_path: Path) -> None:
+    """So short a text gains far more than 0.0035 nats a byte with each piece."""
+    facts, artefact = search(tmp_path, char_counts=[0, 4], max_pieces=12)
+    assert facts.rule == "gain"
+    assert facts.num_pieces == len(rows_of(artefact)) > 4
 
 
-def test_size_0_is_the_base_as_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "train_rules", None)  # nothing may be trained
-    facts, artefact = search(tmp_path, size=0)
+def test_the_knee_is_the_size_where_it_is_asked_for(tmp_path: Path) -> None:
+    facts, _ = search(tmp_path, char_counts=[0, 4], max_pieces=12, size="knee")
+    assert (facts.rule, facts.knee) == ("knee", facts.num_pieces)
+
+
+def test_size_0_is_the_base_as_it_is(tmp_path: Path) -> None:
+    facts, artefact = search(tmp_path, size=0, num_chars=4)
     assert artefact.file("pieces.jsonl").read_bytes() == b""
+    assert artefact.file("pieces.txt").read_bytes() == b""
     assert (facts.num_pieces, facts.num_candidates, facts.curves) == (0, 1, [])
     assert "<svg" in artefact.file("alp.svg").read_text(encoding="utf-8")
+
+
+def test_a_banned_piece_is_never_made(tmp_path: Path) -> None:
+    _, artefact = search(tmp_path, size=6, ban=["房间"])
+    assert "房间" not in [row["piece"] for row in rows_of(artefact)]
 
 
 def test_the_number_of_cores_does_not_change_a_byte(
@@ -117,14 +138,19 @@ def test_the_number_of_cores_does_not_change_a_byte(
 ) -> None:
     digests = []
     for cores in (1, 3):
-        monkeypatch.setattr(stage, "_num_cores", lambda cores=cores: cores)
+        monkeypatch.setattr(stage, "num_cores", lambda cores=cores: cores)
         digests.append(search(tmp_path / str(cores), size=6)[1].manifest.digest)
     assert digests[0] == digests[1]
 
 
 def test_more_characters_than_the_text_has_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="char_counts holds 9; the training text has 7 characters"):
+    with pytest.raises(InputError, match="9 single characters to add; the training text has 7"):
         search(tmp_path, char_counts=[2, 9], max_pieces=20)
+
+
+def test_more_characters_than_pieces_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="the largest size, 3, is below the 4 pieces"):
+        search(tmp_path, max_pieces=3)
 
 
 def test_a_failure_in_a_search_reaches_the_caller(
@@ -133,7 +159,7 @@ def test_a_failure_in_a_search_reaches_the_caller(
     def broken(*args: object, **kwargs: object) -> None:
         raise MemoryError("no room")
 
-    monkeypatch.setattr(stage, "train_rules", broken)
+    monkeypatch.setattr(engine, "train_rules", broken)
     with pytest.raises(MemoryError, match="no room"):
         search(tmp_path, size=6)
 

@@ -12,31 +12,16 @@ Python files are no corpus to begin with; one that does not parse is dropped and
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
 
 from ..errors import InputError
-from .lines import read_lines
+from ..lines import read_lines
+from ..texts import RawDocument, read_jsonl, read_parquet, read_plain_lines
 from .strings import MIN_LITERAL_CHARS, find_literals, prose_of
 from .tagged import Paragraph, group_paragraphs, join_words
 
-__all__ = ["READERS", "SUFFIXES", "RawDocument", "read_raw"]
-
-_BATCH_ROWS = 1024
-
-
-class RawDocument(NamedTuple):
-    """A document as read, not cleaned."""
-
-    text: str
-    line: int
-    """Where it begins in its file: line, or row of a table, from 1."""
-    position: int
-    """Bytes of the file read so far; never decreases."""
-    drop: str = ""
-    """A reason to drop it that only the reader can know, or ""."""
+__all__ = ["READERS", "SUFFIXES", "read_raw"]
 
 
 def read_raw(path: Path, reader: str, text_key: str) -> Iterator[RawDocument]:
@@ -51,73 +36,6 @@ def read_raw(path: Path, reader: str, text_key: str) -> Iterator[RawDocument]:
         InputError: A row cannot be read; file and row are named.
     """
     return READERS[reader](path, text_key)
-
-
-def _read_jsonl(path: Path, text_key: str) -> Iterator[RawDocument]:
-    for line in read_lines(path):
-        if line.text.strip():
-            text = _json_text(line.text, text_key, f"{path}:{line.number}")
-            yield RawDocument(text, line.number, line.position)
-
-
-def _json_text(line: str, text_key: str, where: str) -> str:
-    try:
-        row = json.loads(line)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise _bad_row(where, f"not JSON: {error}", text_key) from None
-    if not isinstance(row, dict):
-        raise _bad_row(where, f"a JSON {type(row).__name__}", text_key)
-    if text_key not in row:
-        keys = ", ".join(f"'{key}'" for key in row) or "none"
-        raise _bad_row(where, f"no column '{text_key}' (there are: {keys})", text_key)
-    text = row[text_key]
-    if not isinstance(text, str):
-        raise _bad_row(where, f"column '{text_key}' is {json.dumps(text)[:40]}", text_key)
-    return text
-
-
-def _bad_row(where: str, found: str, text_key: str) -> InputError:
-    return InputError(
-        f"{where}: {found}; expected a row with text in column '{text_key}'.",
-        effect="The document would be lost unseen; nothing was made.",
-        way_out="Mend the row or take it out, or name the set's column with text_key.",
-    )
-
-
-def _read_parquet(path: Path, text_key: str) -> Iterator[RawDocument]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    size_bytes = path.stat().st_size
-    row = 0
-    try:
-        with pq.ParquetFile(path) as file:
-            _check_column(file.schema_arrow, text_key, path)
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[text_key]):
-                for text in batch.column(0).to_pylist():
-                    row += 1
-                    if text is None:
-                        raise _bad_row(f"{path}: row {row}", "an empty cell", text_key)
-                    yield RawDocument(text, row, size_bytes * row // file.metadata.num_rows)
-    except (pa.ArrowException, UnicodeDecodeError) as error:
-        raise InputError(
-            f"{path}: after row {row}: not a readable Parquet file: {error}.",
-            way_out="Fetch or write the file again.",
-        ) from None
-
-
-def _check_column(schema: Any, text_key: str, path: Path) -> None:
-    if text_key not in schema.names:
-        raise _bad_row(str(path), f"no column '{text_key}' (there are: {schema.names})", text_key)
-    kind = str(schema.field(text_key).type)
-    if kind not in ("string", "large_string", "string_view"):
-        raise _bad_row(str(path), f"column '{text_key}' holds {kind}", text_key)
-
-
-def _read_lines(path: Path, text_key: str) -> Iterator[RawDocument]:
-    for line in read_lines(path):
-        if line.text.strip():
-            yield RawDocument(line.text, line.number, line.position)
 
 
 def _read_tagged(path: Path, text_key: str) -> Iterator[RawDocument]:
@@ -152,9 +70,9 @@ def _read_python(path: Path, text_key: str) -> Iterator[RawDocument]:
 
 
 READERS: Mapping[str, Callable[[Path, str], Iterator[RawDocument]]] = {
-    "jsonl": _read_jsonl,
-    "parquet": _read_parquet,
-    "lines": _read_lines,
+    "jsonl": read_jsonl,
+    "parquet": read_parquet,
+    "lines": read_plain_lines,
     "tagged": _read_tagged,
     "python-strings": _read_python,
 }

@@ -16,9 +16,10 @@ from ..errors import InputError
 from ..progress import Progress
 from ..settings import StageSettings
 from ..store import Artefact, Draft, write_text
+from ..texts import RawDocument
 from .clean import clean, why_dropped
 from .fetch import SourceFile, find_files
-from .read import RawDocument, read_raw
+from .read import read_raw
 from .registry import write_registry
 from .settings import CorpusFacts, CorpusSet, CorpusSettings, SetFacts, SplitFacts
 from .split import document_id, is_valid, text_digest

@@ -4,30 +4,40 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Literal
 
-from .alp import Curve
+from .alp import Curve, EvalFacts
 from .choose import Choice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["plot_curves"]
+__all__ = ["COLOURS", "plot_curves"]
 
-_PANEL_WIDTH, _HEIGHT = 5.6, 4.6  # inches
-_MOST_POINTS = 400
-# Okabe and Ito's colours: told apart by most colour-blind readers, too.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
-_GREY = "#666666"
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#000000")
+"""Okabe and Ito's: told apart by most colour-blind readers, too."""
+
+_PANEL_WIDTH, _HEIGHT, _DPI = 6.4, 5.2, 150  # inches, inches, dots an inch
+_MOST_POINTS = 600
+_STEEP_FRAC = 0.1
+_INK, _GREY = "#222222", "#666666"
+_WORDS = {"gain": "choice", "knee": "choice, at the knee", "given": "given"}
 
 
-def plot_curves(curves: Sequence[Curve], names: Sequence[str], choice: Choice) -> str:
-    """Draw the curves as SVG; equal values give equal text.
+def plot_curves(
+    curves: Sequence[Curve],
+    evals: Sequence[EvalFacts],
+    choice: Choice,
+    format: Literal["svg", "png"] = "svg",
+) -> bytes:
+    """Draw the curves; equal values give equal bytes.
 
     Args:
         curves: One for each number of single characters.
-        names: Evaluation texts, in the order of the curves' rows.
+        evals: Evaluation texts, in the order of the curves' rows.
         choice: The vocabulary to mark.
+        format: Kind of picture.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -37,42 +47,105 @@ def plot_curves(curves: Sequence[Curve], names: Sequence[str], choice: Choice) -
         mpl.rcdefaults()
         mpl.rcParams["svg.hashsalt"] = "lingraft"
         mpl.rcParams["svg.fonttype"] = "none"
-        figure = Figure(figsize=(_PANEL_WIDTH * len(names), _HEIGHT), layout="constrained")
-        for row, name in enumerate(names):
-            panel = figure.add_subplot(1, len(names), row + 1)
-            _draw_panel(panel, row, curves, choice)
-            panel.set_title(name)
-            if row == 0:
-                panel.legend(title="single characters", loc="lower right", frameon=False)
-        content = io.StringIO()
-        figure.savefig(content, format="svg", metadata={"Date": None, "Creator": None})
+        figure = Figure(figsize=(_PANEL_WIDTH * len(evals), _HEIGHT), layout="constrained")
+        figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
+        _draw(figure, curves, evals, choice)
+        content = io.BytesIO()
+        nothing = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[format]
+        figure.savefig(content, format=format, dpi=_DPI, metadata=nothing)
     return content.getvalue()
 
 
-def _draw_panel(panel: Axes, row: int, curves: Sequence[Curve], choice: Choice) -> None:
-    for i, curve in enumerate(curves):
-        sizes = curve.sample(_MOST_POINTS, choice.size)
-        heights = [curve.alp_EK[row, size - curve.num_chars] for size in sizes]
-        chosen = curve.num_chars == choice.num_chars
-        colour = _COLOURS[i % len(_COLOURS)]
-        width = 2.0 if chosen else 1.1
-        panel.plot(sizes, heights, color=colour, linewidth=width, label=f"{curve.num_chars:,}")
-        if chosen:
-            height = curve.alp_EK[row, choice.size - curve.num_chars]
-            panel.plot([choice.size], [height], "o", color=colour, markersize=7)
-    panel.axvline(choice.size, color=_GREY, linewidth=0.8, linestyle="--")
-    is_left = 2 * choice.size <= sum(panel.get_xlim())
-    panel.annotate(
-        f"{'given' if choice.knee is None else 'knee'}: {choice.size:,}",
-        (choice.size, 0.03),
-        xycoords=("data", "axes fraction"),
-        xytext=(5 if is_left else -5, 0),
-        textcoords="offset points",
-        ha="left" if is_left else "right",
-        color=_GREY,
+def _draw(
+    figure: Figure, curves: Sequence[Curve], evals: Sequence[EvalFacts], choice: Choice
+) -> None:
+    for row, text in enumerate(evals):
+        panel = figure.add_subplot(1, len(evals), row + 1)
+        for i, curve in enumerate(curves):
+            _draw_curve(panel, row, curve, choice, COLOURS[i % len(COLOURS)])
+        _set_heights(panel, row, curves, choice)
+        _mark_sizes(panel, choice)
+        panel.set_title(text.name, fontsize=12, color=_INK)
+        panel.set_xlabel("added pieces, single characters included")
+        panel.xaxis.set_major_formatter("{x:,.0f}")
+        panel.grid(color="#e4e4e4", linewidth=0.6)
+        panel.set_axisbelow(True)
+        panel.spines["top"].set_visible(False)
+        _add_byte_axis(panel, text, is_last=row == len(evals) - 1)
+        if row == 0:
+            panel.set_ylabel("ALP: average log probability, nats per document")
+            panel.legend(title="single characters", loc="lower right", framealpha=0.9)
+
+
+def _draw_curve(panel: Axes, row: int, curve: Curve, choice: Choice, colour: str) -> None:
+    sizes = curve.sample(_MOST_POINTS, choice.size)
+    heights = [curve.alp_EK[row, size - curve.start] for size in sizes]
+    chosen = curve.num_chars == choice.num_chars
+    label = f"{curve.num_chars:,}{' (chosen)' if chosen else ''}"
+    # The chosen curve lies below: where two run together, the thin one stays visible on it.
+    panel.plot(
+        sizes,
+        heights,
+        color=colour,
+        linewidth=2.8 if chosen else 1.3,
+        zorder=2 if chosen else 3,
+        label=label,
     )
-    panel.set_xlabel("added pieces, single characters included")
-    panel.set_ylabel("ALP: average log probability (nats per document)")
-    panel.xaxis.set_major_formatter("{x:,.0f}")
-    panel.grid(color="#dddddd", linewidth=0.5)
-    panel.set_axisbelow(True)
+    if chosen:
+        height = curve.alp_EK[row, choice.size - curve.start]
+        panel.plot(
+            [choice.size], [height], "o", color=colour, markersize=9,
+            markeredgecolor="white", markeredgewidth=1.5, zorder=5,
+        )  # fmt: skip
+
+
+def _set_heights(panel: Axes, row: int, curves: Sequence[Curve], choice: Choice) -> None:
+    """Let the steep beginning run out at the foot: drawn whole, it would flatten all the rest."""
+    first, last = min(c.start for c in curves), max(c.end for c in curves)
+    size = min(first + round(_STEEP_FRAC * (last - first)), choice.size)
+    lows = [c.alp_EK[row, size - c.start] for c in curves if c.has(size)]
+    low, high = min(lows, default=0.0), max(c.alp_EK[row].max() for c in curves)
+    if high > low:
+        panel.set_ylim(low - 0.05 * (high - low), high + 0.09 * (high - low))
+
+
+def _mark_sizes(panel: Axes, choice: Choice) -> None:
+    """Draw the choice's line, and the knee's where it is another."""
+    _mark(panel, choice.size, f"{_WORDS[choice.rule]}: {choice.size:,}", "--", _INK, 0.965)
+    if choice.knee is not None and choice.knee != choice.size:
+        _mark(panel, choice.knee, f"knee: {choice.knee:,}", ":", _GREY, 0.03)
+
+
+def _mark(panel: Axes, size: int, text: str, style: str, colour: str, height: float) -> None:
+    panel.axvline(size, color=colour, linewidth=1.0, linestyle=style, zorder=1)
+    # Curves rise to the right: on top, the free place is on the left; at the foot, on the right.
+    low, high = panel.get_xlim()
+    is_left = (size - low) / (high - low) > (0.3 if height > 0.5 else 0.5)
+    panel.annotate(
+        text,
+        (size, height),
+        xycoords=("data", "axes fraction"),
+        xytext=(-6 if is_left else 6, 0),
+        textcoords="offset points",
+        ha="right" if is_left else "left",
+        va="center",
+        color=colour,
+        fontsize=10,
+        bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 1.5},
+    )
+
+
+def _add_byte_axis(panel: Axes, text: EvalFacts, *, is_last: bool) -> None:
+    """Give the same heights in nats per byte on the right: they compare from text to text."""
+    per_byte = text.num_docs / text.num_bytes
+
+    def scale(nats: Any) -> Any:
+        return nats * per_byte
+
+    def back(nats: Any) -> Any:
+        return nats / per_byte
+
+    axis = panel.secondary_yaxis("right", functions=(scale, back))
+    axis.tick_params(colors=_GREY)
+    if is_last:
+        axis.set_ylabel("nats per byte", color=_GREY)

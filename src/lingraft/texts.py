@@ -1,0 +1,226 @@
+"""Documents from users' files: JSON lines, Parquet, plain text, packed or not.
+
+    .jsonl .ndjson     rows of JSON, the text in one column; also .gz and .zst, and .json.gz
+    .parquet           rows of a table, the text in one column
+    .txt               one document a line, as sentencepiece takes a line for a sentence;
+                       blank lines are none; also .gz and .zst
+
+A row that cannot be read is an error: a corpus that loses rows unseen is another corpus.
+A file without documents is none; whoever asked for documents judges that.
+"""
+
+from __future__ import annotations
+
+import glob
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from .errors import InputError, UsageError
+from .lines import read_blocks
+
+__all__ = [
+    "RawDocument",
+    "find_texts",
+    "read_jsonl",
+    "read_parquet",
+    "read_plain_lines",
+    "read_texts",
+]
+
+_BATCH_ROWS = 1024
+_PACKED = ("", ".gz", ".zst")
+_JSON_SPACE = " \t\n\r"
+_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+# Unlike json.loads, it does not look for space around the row: half the time of short rows.
+_parse_json = json.JSONDecoder().raw_decode
+
+
+class RawDocument(NamedTuple):
+    """A document as read, not cleaned."""
+
+    text: str
+    line: int
+    """Where it begins in its file: line, or row of a table, from 1."""
+    position: int
+    """Bytes of the file read so far; never decreases."""
+    drop: str = ""
+    """A reason to drop it that only the reader can know, or ""."""
+
+
+def find_texts(names: Sequence[str]) -> list[Path]:
+    """Find text files, each once, in the order of the names.
+
+    Args:
+        names: Files, folders (searched for files that can be read, in order of their names,
+            hidden ones left out), or patterns such as `data/*.jsonl.zst` or `data/**/*.txt`;
+            a pattern gives what its matches would give by name, in order of their names.
+
+    Raises:
+        UsageError: A name gives no file or cannot be looked at, or is a file whose ending tells
+            no format.
+    """
+    found: dict[str, Path] = {}
+    for name in names:
+        try:
+            files = _files_at(name)
+        except OSError as error:
+            raise UsageError(
+                f"'{name}': {error.filename or name} cannot be read: {error.strerror}.",
+                way_out="Check the path and its rights.",
+            ) from None
+        if not files:
+            raise UsageError(
+                f"'{name}': no text file there.",
+                way_out=f"Name a file, folder or pattern of {_KNOWN}.",
+            )
+        for file in files:
+            _reader_of(file)
+            # Links stay as named: what they point to may have no ending.
+            found.setdefault(os.path.abspath(file), file)  # noqa: PTH100
+    return list(found.values())
+
+
+def read_texts(path: Path, text_key: str = "text") -> Iterator[RawDocument]:
+    """Read the documents of one file; its ending tells how.
+
+    Args:
+        path: The file.
+        text_key: Column of the text, where the file has columns.
+
+    Raises:
+        InputError: The file or a row of it cannot be read; file and row are named.
+        UsageError: The ending tells no format.
+    """
+    return _reader_of(path)(path, text_key)
+
+
+def _files_at(name: str) -> list[Path]:
+    path = Path(name).expanduser()
+    if not name:  # an unset variable of a shell; as a path it would be the working directory
+        return []
+    path_exists = path.exists()
+    matches = [path] if path_exists else map(Path, sorted(glob.glob(str(path), recursive=True)))  # noqa: PTH207
+    return [file for match in matches for file in (_search(match) if match.is_dir() else [match])]
+
+
+def _search(root: Path) -> list[Path]:
+    """Give the files under `root` whose ending is known, in order of their names."""
+    names = []
+    for folder, folders, files in os.walk(root, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inner = (Path(folder) / name for name in files if not name.startswith("."))
+        names += [path.relative_to(root).as_posix() for path in inner if _ending_of(path)]
+    return [root / name for name in sorted(names)]
+
+
+def _raise(error: OSError) -> None:
+    """Stop at a folder that cannot be listed; os.walk would pass over it in silence."""
+    raise error
+
+
+def _ending_of(path: Path) -> str:
+    return next((ending for ending in _READERS if path.name.lower().endswith(ending)), "")
+
+
+def _reader_of(path: Path) -> Callable[[Path, str], Iterator[RawDocument]]:
+    if ending := _ending_of(path):
+        return _READERS[ending]
+    raise UsageError(
+        f"{path}: the ending tells no format that can be read.",
+        way_out=f"Use a file of {_KNOWN}.",
+    )
+
+
+def read_jsonl(path: Path, text_key: str) -> Iterator[RawDocument]:
+    """Read rows of JSON, one a line; blank lines are none.
+
+    A lone surrogate, which JSON can spell but UTF-8 cannot hold, becomes U+FFFD.
+    """
+    for first, lines, position in read_blocks(path):
+        for number, line in enumerate(lines, first):
+            if line and not line.isspace():
+                yield RawDocument(_json_text(line, text_key, path, number), number, position)
+
+
+def _json_text(line: str, text_key: str, path: Path, number: int) -> str:
+    stripped = line.strip(_JSON_SPACE)
+    try:
+        row, end = _parse_json(stripped)
+        if end < len(stripped):
+            raise json.JSONDecodeError("Extra data", stripped, end)
+    except (ValueError, RecursionError) as error:  # ValueError: also numbers of too many digits
+        raise _bad_row(f"{path}:{number}", f"not JSON: {error}", text_key) from None
+    text = row.get(text_key) if isinstance(row, dict) else None
+    if not isinstance(text, str):
+        raise _bad_row(f"{path}:{number}", _why_no_text(row, text_key), text_key)
+    # Only an escape can spell a surrogate, and few rows have one.
+    return _LONE_SURROGATES.sub("\ufffd", text) if "\\u" in line else text
+
+
+def _why_no_text(row: object, text_key: str) -> str:
+    if not isinstance(row, dict):
+        return f"a JSON {type(row).__name__}"
+    if text_key not in row:
+        keys = ", ".join(f"'{key}'" for key in row) or "none"
+        return f"no column '{text_key}' (there are: {keys})"
+    return f"column '{text_key}' is {json.dumps(row[text_key])[:40]}"
+
+
+def _bad_row(where: str, found: str, text_key: str) -> InputError:
+    return InputError(
+        f"{where}: {found}; expected a row with text in column '{text_key}'.",
+        effect="The document would be lost unseen; nothing was made.",
+        way_out="Mend the row or take it out, or name the column of the text (text_key).",
+    )
+
+
+def read_parquet(path: Path, text_key: str) -> Iterator[RawDocument]:
+    """Read rows of a table, one batch of a row group at a time."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    row = 0
+    try:
+        size_bytes = path.stat().st_size
+        with pq.ParquetFile(path) as file:
+            _check_column(file.schema_arrow, text_key, path)
+            for batch in file.iter_batches(_BATCH_ROWS, columns=[text_key]):
+                for text in batch.column(0).to_pylist():
+                    row += 1
+                    if text is None:
+                        raise _bad_row(f"{path}: row {row}", "an empty cell", text_key)
+                    yield RawDocument(text, row, size_bytes * row // file.metadata.num_rows)
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError: damaged pages
+        raise InputError(
+            f"{path}: after row {row}: not a readable Parquet file: {error}.",
+            way_out="Check the path, or fetch or write the file again.",
+        ) from None
+
+
+def _check_column(schema: Any, text_key: str, path: Path) -> None:
+    if text_key not in schema.names:
+        raise _bad_row(str(path), f"no column '{text_key}' (there are: {schema.names})", text_key)
+    kind = str(schema.field(text_key).type)
+    if kind not in ("string", "large_string", "string_view"):
+        raise _bad_row(str(path), f"column '{text_key}' holds {kind}", text_key)
+
+
+def read_plain_lines(path: Path, text_key: str = "") -> Iterator[RawDocument]:
+    """Read one document a line; blank lines are none. There is no `text_key` in such a file."""
+    for first, lines, position in read_blocks(path):
+        for number, line in enumerate(lines, first):
+            if line and not line.isspace():
+                yield RawDocument(line, number, position)
+
+
+_READERS: Mapping[str, Callable[[Path, str], Iterator[RawDocument]]] = {
+    **{f"{ending}{packed}": read_jsonl for ending in (".jsonl", ".ndjson") for packed in _PACKED},
+    ".json.gz": read_jsonl,
+    ".parquet": read_parquet,
+    **{f".txt{packed}": read_plain_lines for packed in _PACKED},
+}
+_KNOWN = ", ".join(_READERS)

@@ -1,0 +1,180 @@
+"""Text to codes, compiled: runs of target characters, encoded by the base's own rules.
+
+Where no piece of the base holds a target character beside another one, and nothing is normalised,
+a run of target characters is encoded by itself, whatever stands around it. So everything else in
+the text is passed over. Inside a run, two characters that stand together in no piece of the base
+never join; what lies between two such places is a *part*, mostly one character, and parts are
+encoded as SentencePiece does: the best score first, the leftmost of equals.
+
+Source of the merge order: sentencepiece, src/bpe_model.cc. The rest is ours.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+from .alphabet import Alphabet
+from .jit import jit
+
+__all__ = ["RunScanner"]
+
+Int32 = npt.NDArray[np.int32]
+Uint64 = npt.NDArray[np.uint64]
+
+_BARRIER = -1
+_MOST_CHARS = 256
+"""Longer parts are left to the base tokenizer: looking for the best rule is quadratic here."""
+
+
+class RunScanner:
+    """Reads texts for one alphabet that does not need the general path."""
+
+    def __init__(self, alphabet: Alphabet) -> None:
+        assert not alphabet.needs_general_path, "runs do not encode by themselves"
+        self._alphabet = alphabet
+        rules = alphabet.base.rule_arrays(lambda piece: _is_target(alphabet, piece))
+        together = {
+            pair
+            for id in np.unique(rules.merged_R).tolist()
+            for pair in pairwise(map(ord, alphabet.text_of(id)))
+        }
+        self._code_of_point = alphabet.code_of_point
+        self._starts, self._follows = np.zeros(0x110000, np.bool_), np.zeros(0x110000, np.bool_)
+        for left, right in together:
+            self._starts[left] = self._follows[right] = True
+        self._together = _hash_table([(left, right, 0, 0) for left, right in sorted(together)])
+        self._rules = _hash_table(
+            zip(*(rows.tolist() for rows in rules), strict=True)  # left, right, joined, rank
+        )
+
+    def scan(self, texts: Sequence[str]) -> Int32:
+        """Give the codes of some documents, BARRIER where nothing joins; ends with one.
+
+        Any number of characters that are not of the scripts gives one BARRIER.
+        """
+        content = np.frombuffer(("\n".join(texts) + "\n").encode(), np.uint8)
+        codes = np.empty(len(content) + 1, np.int32)
+        num = _scan(
+            content,
+            self._code_of_point,
+            self._starts,
+            self._follows,
+            *self._together,
+            *self._rules,
+            codes,
+        )
+        if num < 0:
+            return self._alphabet.read(texts)[0]
+        return codes[:num]
+
+
+def _is_target(alphabet: Alphabet, piece: str) -> bool:
+    return all(alphabet.code_of_point[ord(char)] >= 0 for char in piece)
+
+
+def _hash_table(entries: Iterable[tuple[int, ...]]) -> tuple[Uint64, Int32]:
+    """Put (left, right) -> (value, rank) into open addressing; a free key has all bits set."""
+    rows = list(entries)
+    size = 1 << max(4, (4 * len(rows)).bit_length())
+    keys_H = np.full(size, np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
+    values_H2 = np.zeros((size, 2), np.int32)
+    for left, right, value, rank in rows:
+        place = _place(keys_H, left, right)
+        keys_H[place] = (left << 32) | right
+        values_H2[place] = value, rank
+    return keys_H, values_H2
+
+
+@jit
+def _place(keys_H: Uint64, left: int, right: int) -> int:
+    """Give the place where the pair is, or would be."""
+    mask = np.uint64(len(keys_H) - 1)
+    key = (np.uint64(left) << np.uint64(32)) | np.uint64(right)
+    mixed = (key ^ (key >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
+    place = (mixed >> np.uint64(32)) & mask
+    while keys_H[place] != key and keys_H[place] != np.uint64(0xFFFFFFFFFFFFFFFF):
+        place = (place + np.uint64(1)) & mask
+    return int(np.int64(place))
+
+
+@jit
+def _has(keys_H: Uint64, left: int, right: int) -> bool:
+    return bool(keys_H[_place(keys_H, left, right)] != np.uint64(0xFFFFFFFFFFFFFFFF))
+
+
+@jit
+def _encode_part(codes: Int32, begin: int, end: int, keys_H: Uint64, values_H2: Int32) -> int:
+    """Join the codes of one part in place, best rule first; give its new end."""
+    while True:
+        best, where = np.int64(1) << 40, np.int64(-1)
+        for i in range(begin, end - 1):
+            place = _place(keys_H, codes[i], codes[i + 1])
+            if keys_H[place] != np.uint64(0xFFFFFFFFFFFFFFFF) and values_H2[place, 1] < best:
+                best, where = np.int64(values_H2[place, 1]), np.int64(i)
+        if where < 0:
+            return end
+        codes[where] = values_H2[_place(keys_H, codes[where], codes[where + 1]), 0]
+        for i in range(where + 1, end - 1):
+            codes[i] = codes[i + 1]
+        end -= 1
+
+
+@jit
+def _scan(
+    content: npt.NDArray[np.uint8],
+    code_of_point: Int32,
+    starts: npt.NDArray[np.bool_],
+    follows: npt.NDArray[np.bool_],
+    together_H: Uint64,
+    unused_H2: Int32,
+    keys_H: Uint64,
+    values_H2: Int32,
+    codes: Int32,
+) -> int:
+    """Write the codes of UTF-8 text; give their number, or -1 where a part is too long."""
+    num, part, i = 0, 0, 0  # `part` is where the current part begins
+    before = -1
+    while i < len(content):
+        byte = np.int64(content[i])
+        if byte < 0x80:
+            point = byte
+            i += 1
+        elif byte < 0xE0:
+            point = (byte & 0x1F) << 6 | (content[i + 1] & 0x3F)
+            i += 2
+        elif byte < 0xF0:
+            point = (byte & 0x0F) << 12 | (content[i + 1] & 0x3F) << 6 | (content[i + 2] & 0x3F)
+            i += 3
+        else:
+            point = (byte & 0x07) << 18 | (content[i + 1] & 0x3F) << 12
+            point |= (content[i + 2] & 0x3F) << 6 | (content[i + 3] & 0x3F)
+            i += 4
+        code = code_of_point[point]
+        joins = (
+            before >= 0
+            and code >= 0
+            and starts[before]
+            and follows[point]
+            and _has(together_H, before, int(point))
+        )
+        if not joins:
+            if num - part > 1:
+                if num - part > _MOST_CHARS:
+                    return -1
+                num = _encode_part(codes, part, num, keys_H, values_H2)
+            part = num
+        if code >= 0:
+            codes[num] = code
+            num += 1
+            before = int(point)
+        else:
+            if num == 0 or codes[num - 1] != _BARRIER:
+                codes[num] = _BARRIER
+                num += 1
+            part = num
+            before = -1
+    return num
