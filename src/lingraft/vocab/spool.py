@@ -19,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import regex
 
 from ..texts import read_texts
 from .alphabet import Alphabet
@@ -31,6 +32,8 @@ Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
 
 _BATCH_CHARS = 1 << 20
+_VERSION = 1
+"""Raise when other codes are read from the same text: parts of before are then read again."""
 _CODE_BYTES = 4
 _ENDS = ("codes", "counts.npy", "json")
 """Files of a part, in the order in which they are put in place."""
@@ -175,7 +178,7 @@ def read_part(
 def part_key(path: Path, text_key: str, alphabet: Alphabet) -> tuple[str, str]:
     """Give the name of a file's part, and a digest of what decides its codes."""
     stat, place = path.stat(), str(path.resolve())
-    what = [place, stat.st_size, stat.st_mtime_ns, text_key]
+    what = [_VERSION, regex.__version__, place, stat.st_size, stat.st_mtime_ns, text_key]
     what += [alphabet.base.digest, alphabet.scripts, alphabet.word_start]
     identity = hashlib.sha256(json.dumps(what).encode()).hexdigest()
     return hashlib.sha256(place.encode()).hexdigest()[:16], identity
