@@ -59,6 +59,11 @@ class SentencePieceBase(BaseTokenizer):
         spec = parse_model(pieces.proto, self.name).normalizer_spec
         self.has_normalizer = bool(spec.precompiled_charsmap) or not spec.escape_whitespaces
 
+    @property
+    def byte_ids(self) -> list[int]:
+        """Ids of the 256 byte pieces."""
+        return [self._bytes[byte] for byte in range(256)]
+
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Give the ids of each text, as sentencepiece does."""
         return self.pieces.encode_batch(texts)

@@ -35,7 +35,7 @@ HEAVY = {
     "datasets",
     "tensorboard",
 }
-MAY_BE_HEAVY = {"nf4", "losses", "training", "scoring"}
+MAY_BE_HEAVY = {"jit", "nf4", "losses", "training", "scoring"}
 
 
 def name_of(path: Path) -> str:

@@ -32,7 +32,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .jit import jit
+from ..jit import jit
 
 __all__ = ["Curve", "EvalFacts", "Float64", "Int64", "alp_per_byte", "trace_alp"]
 

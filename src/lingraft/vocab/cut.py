@@ -17,8 +17,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ..jit import jit
 from .alphabet import ALONE, CLASS_SHIFT, STARTS_WORD
-from .jit import jit
 
 __all__ = ["count_codes", "cut_codes", "new_sketch", "sketch_pairs"]
 

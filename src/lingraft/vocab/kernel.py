@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .jit import jit
+from ..jit import jit
 from .state import (
     HEAP,
     PAIRS,

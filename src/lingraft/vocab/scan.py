@@ -17,8 +17,8 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
+from ..jit import jit
 from .alphabet import Alphabet
-from .jit import jit
 
 __all__ = ["RunScanner"]
 

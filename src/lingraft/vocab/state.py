@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .jit import jit
+from ..jit import jit
 
 __all__ = [
     "HEAP",

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .jit import jit
+from ..jit import jit
 
 __all__ = ["NUM_HASHES", "SegmentTable", "count_segments", "write_cells"]
 

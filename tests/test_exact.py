@@ -1,0 +1,135 @@
+"""The compiled encoder gives what sentencepiece gives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from byte_tokenizers import trained_bytes
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_tokenizers import build
+
+from lingraft import exact
+from lingraft.bases import SentencePieceBase, read_base
+from lingraft.exact import Encoder
+from lingraft.pieces import SentencePieces
+from lingraft.sources import locate_source
+from lingraft.texts import read_texts
+
+HARD = [
+    "",
+    " ",
+    "   two  spaces   ",
+    "\t\n\r\0",
+    "中文 and English，混在一起。",
+    "ｆｕｌｌ　ｗｉｄｔｈ",
+    "👨‍👩‍👧‍👦 ❤️",
+    "▁ literal ▁▁ marks",
+    "<s> <0x0A> </s>",
+    "é and é",
+    "𠀀𪚥 rare",
+    "a" * 3000,
+    " " * 2000 + "x",
+    "哈" * 400,
+    "\n" * 500,
+    "no\u00a0break\u2028line",
+]
+
+
+@pytest.fixture(scope="module")
+def mixtral() -> Encoder:
+    return Encoder(str(locate_source("package:mistral_common/data/tokenizer.model.v1")))
+
+
+@pytest.fixture(scope="module")
+def small() -> Encoder:
+    return Encoder(SentencePieceBase(SentencePieces(build())))
+
+
+def wanted(encoder: Encoder, texts: list[str]) -> list[list[int]]:
+    return encoder.base.encode_batch(texts)
+
+
+def got(encoder: Encoder, texts: list[str], num_threads: int = 1) -> list[list[int]]:
+    return [ids.tolist() for ids in encoder.encode_batch(texts, num_threads)]
+
+
+def test_hard_texts_are_encoded_as_sentencepiece_does(mixtral: Encoder) -> None:
+    assert mixtral.reason == ""
+    assert got(mixtral, HARD) == wanted(mixtral, HARD)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text(max_size=60), max_size=5))
+def test_any_text_is_encoded_as_sentencepiece_does(mixtral: Encoder, texts: list[str]) -> None:
+    clean = ["".join(c for c in t if not 0xD800 <= ord(c) < 0xE000) for t in texts]
+    assert got(mixtral, clean) == wanted(mixtral, clean)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.text("房间很干净大 ▁ab<0x41>\n", max_size=80), max_size=4))
+def test_texts_full_of_pieces_are_encoded_as_sentencepiece_does(
+    small: Encoder, texts: list[str]
+) -> None:
+    assert got(small, texts) == wanted(small, texts)
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("ab e theo  ", min_size=49, max_size=400))
+def test_long_parts_are_merged_alike(mixtral: Encoder, text: str) -> None:
+    joined = text.replace(" ", "")
+    assert got(mixtral, [text, joined]) == wanted(mixtral, [text, joined])
+
+
+def test_a_full_cache_begins_anew(monkeypatch: pytest.MonkeyPatch, mixtral: Encoder) -> None:
+    monkeypatch.setattr(exact, "_CACHE_PARTS", 4)
+    encoder = Encoder(mixtral.base)
+    texts = [" ".join(f"word{i} 数据{i % 7}" for i in range(200))] * 2
+    assert got(encoder, texts) == wanted(encoder, texts)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 5])
+def test_threads_change_nothing(
+    monkeypatch: pytest.MonkeyPatch, mixtral: Encoder, num_threads: int
+) -> None:
+    monkeypatch.setattr(exact, "_TASK_CHARS", 50)
+    texts = [f"{text} {i}" for i in range(10) for text in HARD[:9]]
+    assert got(mixtral, texts, num_threads) == wanted(mixtral, texts)
+
+
+def test_one_text_and_none_at_all(mixtral: Encoder) -> None:
+    assert mixtral.encode("中文").tolist() == wanted(mixtral, ["中文"])[0]
+    assert mixtral.encode("").dtype == np.int32
+    assert mixtral.encode_batch([]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("baichuan-7b-64000.tokenizer.model", "normalises"),
+        ("mistral-v3-32768.tokenizer.model", "user-defined"),
+        ("llama-2-32000.tokenizer.model", ""),
+        ("chinese-llama-2-55296.tokenizer.model", ""),
+        ("mixtral-mistral-v0.1.tokenizer.json", "tokenizer.model would do"),
+        ("gpt2.tokenizer.json", "byte-level"),
+    ],
+)
+def test_real_tokenizers_are_exact_or_refused_with_a_reason(
+    shared_data: Path, name: str, reason: str
+) -> None:
+    encoder = Encoder(shared_data / "tokenizers" / name)
+    assert reason in encoder.reason
+    assert bool(reason) == bool(encoder.reason)
+    files = ["zh/book_luxun.jsonl.zst", "en/wikitext2_valid_test.jsonl.zst"]
+    paths = [shared_data / "corpora" / file for file in files]
+    texts = [*HARD, *(doc.text for path in paths for doc in list(read_texts(path))[:60])]
+    assert got(encoder, texts, 2) == wanted(encoder, texts)
+
+
+def test_a_byte_level_tokenizer_goes_through_its_own_library(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text(trained_bytes(), encoding="utf-8")
+    encoder = Encoder(tmp_path)
+    assert encoder.reason == "a byte-level tokenizer"
+    assert got(encoder, ["abc 中文"]) == read_base(str(tmp_path)).encode_batch(["abc 中文"])
