@@ -21,6 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import regex
 
+from ..exact import Encoder
 from ..texts import read_texts
 from .alphabet import Alphabet
 from .cut import count_codes
@@ -205,9 +206,12 @@ def clean_surrogates(texts: Sequence[str]) -> list[str]:
 
 def make_scan(alphabet: Alphabet) -> Callable[[Sequence[str]], Int32]:
     """Give the fastest exact way from texts to codes."""
-    if alphabet.needs_general_path:
+    if not alphabet.needs_general_path:
+        return RunScanner(alphabet).scan
+    encoder = Encoder(alphabet.base)
+    if encoder.reason:
         return lambda texts: alphabet.read(texts)[0]
-    return RunScanner(alphabet).scan
+    return lambda texts: alphabet.read_ids(encoder.encode_batch(texts, num_threads=1))[0]
 
 
 def _told(
