@@ -68,7 +68,10 @@ Corpus = Annotated[
     ),
 ]
 Evals = Annotated[
-    list[str], typer.Option(metavar="NAME=FILE...", help="Text to measure ALP on, by name.")
+    list[str],
+    typer.Option(
+        metavar="NAME=FILE...", help="Text to measure ALP on; a name may have many files."
+    ),
 ]
 MaxSize = Annotated[int, typer.Option(help="Largest number of added pieces.")]
 Out = Annotated[Path, typer.Option(metavar="DIR", help="Folder to write.")]
@@ -90,7 +93,9 @@ Rule = Annotated[str, typer.Option(help="How the size is chosen: gain or knee.")
 MinGain = Annotated[
     float | None, typer.Option(help="Nats per byte that 1,000 more pieces must add.")
 ]
-Sensitivity = Annotated[float | None, typer.Option(help="Kneedle's S.")]
+Sensitivity = Annotated[
+    float | None, typer.Option("--knee-s", "--knee-sensitivity", help="Kneedle's S.")
+]
 Keep = Annotated[
     list[str],
     typer.Option(
@@ -107,13 +112,18 @@ WordStart = Annotated[
         help="May pieces begin with a space? Default: where the scripts put spaces.",
     ),
 ]
-MaxPieceChars = Annotated[int | None, typer.Option(help="Longest piece.")]
+MaxPieceChars = Annotated[
+    int | None, typer.Option("--max-chars", "--max-piece-chars", help="Longest piece.")
+]
 MinCount = Annotated[int | None, typer.Option(help="Fewest joins of a rule.")]
-Ban = Annotated[list[str], typer.Option(metavar="PIECE...", help="Pieces that no rule may make.")]
+Ban = Annotated[
+    list[str], typer.Option(metavar="PIECE...", help="Pieces and characters not to add.")
+]
 TextKey = Annotated[str, typer.Option(help="Column of the text.")]
 Jobs = Annotated[int | None, typer.Option(help="Threads. Default: one a core.")]
 Memory = Annotated[
-    str | None, typer.Option(help="Memory to stay below, as 2GB; the rest goes to disk.")
+    str | None,
+    typer.Option(help="Memory of its own to stay below, as 2GB; the rest goes to mapped files."),
 ]
 Cut = Annotated[int | None, typer.Option(help="Cut where symbols meet fewer times; 0: never.")]
 KeepWork = Annotated[bool, typer.Option("--keep-work", help="Keep the encoded corpus.")]
@@ -299,7 +309,7 @@ def price(
         eval=eval,
         num_chars=num_chars,
         size=size,
-        train_chars=round(train_chars),
+        train_chars=train_chars,
         serve_chars_per_day=serve_chars_per_day,
         min_occurrences=min_occurrences,
     )

@@ -1,8 +1,19 @@
-"""Compilation of kernels: when first called, kept on disk, free of Python's lock."""
+"""Compilation of kernels: when first called, kept on disk, free of Python's lock.
+
+numba keeps machine code beside the source, or in the user's cache, and looks at the date of one
+file only: a change in a kernel's helper in another file would go unseen. So the cache is a folder
+named after a digest of all of lingraft's compiled modules. Where nothing can be written, kernels
+are compiled anew in every process.
+"""
 
 from __future__ import annotations
 
+import hashlib
+import logging
+import os
 from collections.abc import Callable
+from functools import cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numba
@@ -10,9 +21,47 @@ import numba
 __all__ = ["jit"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
+_log = logging.getLogger("lingraft")
 
 
 def jit(function: _F) -> _F:
     """Compile a function of numbers and arrays with numba."""
-    compiled: _F = numba.njit(cache=True, nogil=True)(function)
+    folder, before = _cache_folder(), numba.config.CACHE_DIR
+    numba.config.CACHE_DIR = folder or before  # other users of numba keep theirs
+    try:
+        compiled: _F = numba.njit(cache=bool(folder), nogil=True)(function)
+    finally:
+        numba.config.CACHE_DIR = before
     return compiled
+
+
+@cache
+def _cache_folder() -> str:
+    """Give the cache folder of these very sources; "" where none can be written."""
+    given = os.environ.get("NUMBA_CACHE_DIR", "")
+    homes = [Path(given)] if given else [Path(__file__).parent / "__pycache__", _user_cache()]
+    for home in homes:
+        folder = home / f"lingraft-kernels-{_digest()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".probe-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+        except OSError:
+            continue
+        return str(folder)
+    _log.warning("no folder for compiled code can be written: it is made anew every time")
+    return ""
+
+
+def _user_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "lingraft"
+
+
+def _digest() -> str:
+    """Digest every module that may hold a kernel, or a number that is compiled into one."""
+    root = Path(__file__).parent
+    content = hashlib.sha256()
+    for path in sorted([root / "jit.py", root / "merging.py", *(root / "vocab").glob("*.py")]):
+        content.update(path.read_bytes())
+    return content.hexdigest()[:16]

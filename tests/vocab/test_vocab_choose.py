@@ -259,3 +259,16 @@ def test_nothing_to_choose_from_is_our_mistake(
 ) -> None:
     with pytest.raises(AssertionError):
         choose_vocabulary(curves, evals, min_gain=min_gain)
+
+
+def test_rules_that_ran_out_are_told_apart_from_a_range_that_was_too_short() -> None:
+    evals = [EvalFacts("x", 1, 100, 100, 0, 100, 0, -200.0)]
+    alp_EK = np.array([[-200.0 + 10.0 * k for k in range(11)]])
+    curve = Curve(0, 0, alp_EK, np.zeros((1, 11), np.int64), np.zeros(1, np.int64))
+    short = choose_vocabulary([curve], evals, max_size=10)
+    assert short.at_end
+    assert not short.ran_out
+    ended = choose_vocabulary([curve], evals, max_size=11)
+    assert ended.ran_out
+    assert not ended.at_end
+    assert any("a larger maximum size cannot" in reason for reason in ended.reasons)

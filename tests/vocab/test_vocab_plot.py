@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lingraft.vocab.alp import Curve, EvalFacts
-from lingraft.vocab.choose import Choice
+from lingraft.vocab.choose import Choice, choose_vocabulary
 from lingraft.vocab.plot import plot_curves
 
 CURVES = [
@@ -68,3 +68,24 @@ def test_a_png_has_150_dots_an_inch_and_names_no_version() -> None:
     assert content == plot_curves(CURVES, EVALS, CHOICE, "png")
     assert struct.unpack(">II", content[16:24]) == (1920, 780)
     assert b"Matplotlib" not in content
+
+
+@pytest.mark.parametrize("name", ["$\\frac$", "a_b^c", "书"])
+def test_any_name_of_a_text_can_be_drawn(name: str) -> None:
+    curve = Curve(
+        0, 0, np.array([[-3.0, -2.0, -1.0]]), np.ones((1, 3), np.int64), np.zeros(1, np.int64)
+    )
+    evals = [EvalFacts(name, 1, 10, 10, 0, 10, 0, -3.0)]
+    choice = choose_vocabulary([curve], evals, size=1)
+    assert plot_curves([curve], evals, choice, "png").startswith(b"\x89PNG")
+
+
+def test_many_texts_stand_in_rows() -> None:
+    alp_EK = np.tile([[-3.0, -2.0, -1.0]], (7, 1))
+    curve = Curve(0, 0, alp_EK, np.ones((7, 3), np.int64), np.zeros(7, np.int64))
+    evals = [EvalFacts(f"t{i}", 1, 10, 10, 0, 10, 0, -3.0) for i in range(7)]
+    choice = choose_vocabulary([curve], evals, size=1)
+    picture = plot_curves([curve], evals, choice, "png")
+    width, height = (int.from_bytes(picture[i : i + 4], "big") for i in (16, 20))
+    assert width < 4000
+    assert height > 2000

@@ -228,3 +228,9 @@ def test_a_record_is_ready_for_json_and_holds_the_verdict_on_the_choice() -> Non
 )  # fmt: skip
 def test_numbers_are_shortened_to_three_digits(value: float, text: str) -> None:
     assert short_count(value) == text
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_endless_amounts_are_refused(value: float) -> None:
+    with pytest.raises(UsageError, match="finite"):
+        PriceTerms(serve_chars_per_day=value)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import gc
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from lingraft.vocab.scratch import Scratch
+from lingraft.vocab.scratch import Scratch, write_array
 
 
 def test_arrays_beyond_the_limit_go_to_files_without_a_name(tmp_path: Path) -> None:
@@ -64,3 +66,19 @@ def test_without_a_limit_all_is_in_memory() -> None:
 def test_a_limit_without_a_folder_is_our_mistake() -> None:
     with pytest.raises(AssertionError, match="needs a folder"):
         Scratch(None, 5)
+
+
+def test_a_written_array_is_its_bytes(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("wb") as file:
+        write_array(file, np.array([[1, 2], [3, 4]], np.int32)[:, :1])
+        write_array(file, np.zeros((0, 2), np.int32))
+    assert (tmp_path / "file").read_bytes() == b"\x01\0\0\0\x03\0\0\0"
+
+
+def test_a_full_disk_tells_what_it_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full(descriptor: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="No space left"):
+        Scratch(tmp_path, 0).array(1000, np.int32)

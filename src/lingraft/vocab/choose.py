@@ -80,7 +80,9 @@ class Choice:
     sensitivity: float = 1.0
     """Kneedle's S."""
     at_end: bool = False
-    """Whether the curve still pays `min_gain` where the search ended."""
+    """Whether the curve still pays `min_gain` at the largest size: a larger one may, too."""
+    ran_out: bool = False
+    """Whether the rules ended before the largest size: no pair was left that joins often enough."""
     counts: tuple[Alternative, ...] = ()
     """Every count that was searched, in order."""
 
@@ -115,6 +117,7 @@ def choose_vocabulary(
     num_chars: int | None = None,
     min_gain: float = DEFAULT_MIN_GAIN,
     sensitivity: float = 1.0,
+    max_size: int | None = None,
 ) -> Choice:
     """Choose size and number of single characters.
 
@@ -127,6 +130,7 @@ def choose_vocabulary(
             given, only its curve counts.
         min_gain: Nats per byte that 1,000 more pieces must add, 0 or more.
         sensitivity: Kneedle's S.
+        max_size: Largest size that was searched for; curves that end before it ran out of rules.
 
     Raises:
         UsageError: No curve, or not the one asked for, reaches the size asked for.
@@ -151,13 +155,16 @@ def choose_vocabulary(
         raise _no_curve(open_, found)
     counts = tuple(_alternative(curve, evals, found) for curve in curves)
     best = _best_count(counts, num_chars)
-    at_end = _pays_at_end(envelope, min_gain)
+    ran_out = max_size is not None and max(curve.end for curve in open_) < max_size
+    at_end = _pays_at_end(envelope, min_gain) and not ran_out
     reasons = (
         *_size_reasons(envelope, found, how, min_gain, at_end),
+        *([_ran_out_reason(envelope)] if ran_out else []),
         _count_reason(counts, best, found, num_chars is not None),
         _knee_reason(knee, sensitivity),
     )
-    return Choice(found, best.num_chars, how, knee, reasons, min_gain, sensitivity, at_end, counts)
+    price = (min_gain, sensitivity)
+    return Choice(found, best.num_chars, how, knee, reasons, *price, at_end, ran_out, counts)
 
 
 def best_envelope(curves: Sequence[Curve], evals: Sequence[EvalFacts]) -> Envelope:
@@ -242,6 +249,13 @@ def _size_reasons(
             f"per byte for 1,000, min_gain is {min_gain:g}): a larger maximum size may choose more."
         )
     return reasons
+
+
+def _ran_out_reason(envelope: Envelope) -> str:
+    return (
+        f"The rules ended at {int(envelope.sizes_P[-1]):,} pieces: no pair is left that joins "
+        "often enough. More text may give more, a larger maximum size cannot."
+    )
 
 
 def _stretch(envelope: Envelope, low: int, high: int) -> str:

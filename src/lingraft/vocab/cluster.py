@@ -38,7 +38,8 @@ from ..progress import Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
 from ..texts import find_texts
 from .alphabet import Alphabet
-from .command import WORK, Names, list_names
+from .asked import list_names
+from .command import WORK, Names
 from .engine import num_cores
 from .spool import Spool, make_scan, part_key, read_part
 from .targets import read_alphabet
@@ -179,7 +180,7 @@ def _count(
     note: Callable[[str], None],
 ) -> CountResult:
     """Deal out what is missing, run it, and look whether it is there."""
-    files = find_texts(list_names(corpus))
+    files = find_texts(list_names("corpus", corpus))
     with disk_errors(folder, place="--out DIR"):
         # Only while the work is dealt out: datatrove's processes would inherit the lock, and one
         # of them outlives a killed parent. Parts need none.

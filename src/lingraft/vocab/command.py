@@ -19,6 +19,7 @@ from ..errors import UsageError
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
 from ..texts import find_texts
+from .asked import check_asked, list_names, optional, read_eval, whole, wholes, words
 from .choose import Choice, choose_vocabulary
 from .engine import SearchFacts, num_cores
 from .grid import GridOptions, read_files, search_grid
@@ -80,7 +81,7 @@ def price(
     eval: str | None = None,
     num_chars: int | None = None,
     size: int | None = None,
-    train_chars: int = 0,
+    train_chars: float = 0,
     serve_chars_per_day: float = 0.0,
     min_occurrences: int | None = None,
 ) -> PriceResult:
@@ -113,7 +114,9 @@ def price(
     terms = PriceTerms(train_chars=train_chars, serve_chars_per_day=serve_chars_per_day)
     if min_occurrences is not None:
         terms = replace(terms, min_occurrences=min_occurrences)
-    curve = read_token_curve(table, record, eval or next(iter(record["evals"])), num_chars)
+    curve = read_token_curve(
+        table, record, eval or next(iter(record.get("evals", {"": 0}))), num_chars
+    )
     judged = record["size"] if size is None else size
     rows = price_table(curve, shape, terms, judged)
     verdict = price_verdict(next(row for row in rows if row.size == judged), terms)
@@ -145,7 +148,7 @@ def search(
 
     Args:
         base: A `tokenizer.model`, a `tokenizer.json`, a folder of one, or a hub name.
-        corpus: Files, folders or patterns to learn from: .jsonl, .parquet, .txt, also packed.
+        corpus: Files, folders or patterns: .jsonl, .parquet, .txt, also packed.
         eval: Texts that ALP is measured on: name -> files.
         out: Folder to write.
         max_size: Largest number of added pieces, single characters included.
@@ -167,19 +170,28 @@ def search(
         InputError: A file cannot be read, or holds nothing to learn from.
         UsageError: The sizes or names cannot be.
     """
-    trainer, choose = _read_options(options, rule=rule, size=size, num_chars=num_chars)
-    grid_options = GridOptions(
-        char_counts=None if chars is None else tuple(sorted(set(chars))),
-        max_size=max_size,
+    most = whole("max_size", max_size)
+    trainer, choose = _read_options(
+        options, rule=rule, size=size, num_chars=num_chars, max_size=most
+    )
+    asked = _ask(most, trainer, text_key, chars=chars, cut=cut, jobs=jobs, memory=memory)
+    files = (list_names("corpus", corpus), read_eval("eval", eval), read_eval("keep", keep or {}))
+    check_asked(asked, optional("size", size), optional("num_chars", num_chars), files[1])
+    sources = _Sources(str(base), words("scripts", scripts), *files)
+    return _search(sources, asked, choose, Path(out), keep_work, reporter)
+
+
+def _ask(most: int, trainer: Trainer, text_key: str, **given: Any) -> GridOptions:
+    memory = given["memory"]
+    return GridOptions(
+        char_counts=wholes("chars", given["chars"]),
+        max_size=most,
         trainer=trainer,
         text_key=text_key,
-        threshold=cut,
-        jobs=num_cores() if jobs is None else jobs,
+        threshold=optional("cut", given["cut"], most=1 << 40),
+        jobs=optional("jobs", given["jobs"], 1, 1024) or num_cores(),
         memory_bytes=None if memory is None else parse_memory(memory),
     )
-    _check(grid_options, size, num_chars, eval)
-    sources = _Sources(str(base), scripts, corpus, eval, keep or {})
-    return _search(sources, grid_options, choose, Path(out), keep_work, reporter)
 
 
 class _Sources(NamedTuple):
@@ -187,9 +199,9 @@ class _Sources(NamedTuple):
 
     base: str
     scripts: Sequence[str] | None
-    corpus: Names
-    eval: Mapping[str, Names]
-    keep: Mapping[str, Names]
+    corpus: Sequence[str]
+    eval: Mapping[str, Sequence[str]]
+    keep: Mapping[str, Sequence[str]]
 
 
 def _search(
@@ -201,9 +213,9 @@ def _search(
     reporter: Reporter | None,
 ) -> SearchResult:
     teller = _Teller(reporter or SilentReporter())
-    files = find_texts(list_names(sources.corpus))
+    files = find_texts(sources.corpus)
     evals, keep = (
-        {name: _reading(find_texts(list_names(given[name])), options.text_key) for name in given}
+        {name: _reading(find_texts(given[name]), options.text_key) for name in given}
         for given in (sources.eval, sources.keep)
     )
     with (
@@ -295,51 +307,6 @@ def write_files(folder: Path, files: Mapping[str, Callable[[], bytes]], teller: 
     (folder / last).unlink(missing_ok=True)  # an older choice would not fit the new curves
     for name in files:
         (folder / f".{name}.draft").replace(folder / name)
-
-
-def _check(
-    options: GridOptions, size: int | None, num_chars: int | None, eval: Mapping[str, Any]
-) -> None:
-    """Refuse sizes that cannot be, before anything is read."""
-    counts, most = options.char_counts, options.max_size
-    if not eval:
-        raise UsageError(
-            "no evaluation text.",
-            effect="There would be nothing to choose a vocabulary by.",
-            way_out="Name one or more: --eval NAME=FILE.",
-        )
-    for name, value in (
-        ("max-size", most),
-        ("jobs", options.jobs - 1),
-        ("cut", options.threshold or 0),
-        ("chars", min(counts or (0,))),
-    ):
-        if value < 0:
-            raise UsageError(f"--{name} is too small.", way_out=f"Raise --{name}.")
-    if counts is not None and not counts:
-        raise UsageError("no number of single characters.", way_out="Name some: --chars 1000,2000.")
-    if counts and max(counts) > most:
-        raise UsageError(
-            f"the largest size, {most:,}, is below the number of single characters, "
-            f"{max(counts):,}.",
-            effect="The curve of this count would have no size at all.",
-            way_out="Raise --max-size, or take smaller counts in --chars.",
-        )
-    if size is not None and not 0 <= size <= most:
-        raise UsageError(
-            f"size {size:,} is outside 0 to {most:,}.", way_out="Raise --max-size, or lower --size."
-        )
-    if num_chars is not None and counts and num_chars not in counts:
-        raise UsageError(
-            f"num-chars {num_chars:,} is none of the counts that are searched "
-            f"({', '.join(f'{c:,}' for c in counts)}).",
-            way_out="Add it to --chars.",
-        )
-
-
-def list_names(names: Names) -> list[str]:
-    """Give one or more names as a list."""
-    return [str(names)] if isinstance(names, str | Path) else [str(name) for name in names]
 
 
 def _reading(paths: Sequence[Path], text_key: str) -> Callable[[], Iterator[str]]:

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from .bpe import BARRIER, CutText, Rules, train_rules
 from .cut import cut_codes, new_sketch, sketch_pairs
-from .scratch import Scratch
+from .scratch import Scratch, write_array
 from .spool import Spool
 from .symbols import Symbols
 from .table import NUM_HASHES, SegmentTable
@@ -208,14 +208,14 @@ class Search:
         cut_path, cells_path = self._folder / "cut.bin", self._folder / "cells.bin"
         sizes = self._write_cut(cut_path, threshold, on_codes)
         with cells_path.open("wb") as file:
-            _WALL.tofile(file)
+            write_array(file, _WALL)
             self._write_tables(file, cut_path, sizes)
             bounds = [file.tell() // _CELL_BYTES]
             cut_path.unlink()
             for codes in self._evaluation:
                 table = SegmentTable()
                 table.add(self._cut(codes, threshold))
-                table.cells().tofile(file)
+                write_array(file, table.cells())
                 bounds.append(file.tell() // _CELL_BYTES)
         cells_N2 = scratch.array((bounds[-1], 2), np.int32)
         with cells_path.open("rb") as file:
@@ -238,7 +238,7 @@ class Search:
             batches = self._spool.batches()
             while group := list(islice(batches, 4 * self._jobs)):
                 for segments in pool.map(cut, group):
-                    segments.tofile(file)
+                    write_array(file, segments)
                     sizes.append(len(segments))
         return sizes
 
@@ -265,7 +265,7 @@ class Search:
                 for table in pool.map(lambda pair: count(*pair), group):
                     self.facts.num_symbols += table.num_symbols
                     self.facts.num_segments += table.num_segments
-                    table.cells().tofile(file)
+                    write_array(file, table.cells())
 
 
 _WALL = np.array([[BARRIER, 0]], np.int32)

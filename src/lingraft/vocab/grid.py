@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from ..errors import InputError, UsageError
+from ..pieces import SPACE
 from ..progress import Progress
 from ..texts import read_texts
 from .alp import Curve, EvalFacts, Int64
@@ -111,7 +112,7 @@ def search_grid(
     spool = _read_corpus(alphabet, corpus, options, folder, teller)
     texts = _read_evaluation(alphabet, evaluation, teller)
     others = _read_evaluation(alphabet, keep or {}, teller, required=False)
-    symbols = order_symbols(alphabet, spool.counts_C)
+    symbols = order_symbols(alphabet, spool.counts_C, options.trainer.ban)
     counts = options.char_counts or default_char_counts(symbols, options.max_size)
     max_rules = _max_rules(symbols, counts, options.max_size)
     limits = _limits(max_rules, options)
@@ -135,9 +136,14 @@ def _limits(max_rules: Mapping[int, int], options: GridOptions) -> Limits:
         max_rules,
         trainer.max_piece_chars,
         trainer.min_count,
-        tuple(trainer.ban),
+        tuple(_as_piece(text) for text in trainer.ban),
         options.threshold,
     )
+
+
+def _as_piece(text: str) -> str:
+    """A space at the head of a banned piece is the mark that stands for it."""
+    return SPACE + text[1:] if text.startswith(" ") else text
 
 
 def _gather(

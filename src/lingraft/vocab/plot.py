@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -22,6 +23,11 @@ _PANEL_WIDTH, _HEIGHT, _DPI = 6.4, 5.2, 150  # inches, inches, dots an inch
 _MOST_POINTS = 600
 _STEEP_FRAC = 0.1
 _INK, _GREY = "#222222", "#666666"
+_MOST_COLUMNS = 4
+_FALLBACK_FONTS = (
+    "Noto Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
+    "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei",
+)  # fmt: skip
 _WORDS = {"gain": "choice", "knee": "choice, at the knee", "given": "given"}
 
 
@@ -47,33 +53,60 @@ def plot_curves(
         mpl.rcdefaults()
         mpl.rcParams["svg.hashsalt"] = "lingraft"
         mpl.rcParams["svg.fonttype"] = "none"
-        figure = Figure(figsize=(_PANEL_WIDTH * len(evals), _HEIGHT), layout="constrained")
+        mpl.rcParams["font.family"] = _fonts([text.name for text in evals])
+        rows, columns = _grid(len(evals))
+        figure = Figure(figsize=(_PANEL_WIDTH * columns, _HEIGHT * rows), layout="constrained")
         figure.get_layout_engine().set(wspace=0.06)  # type: ignore[union-attr, call-arg]
         _draw(figure, curves, evals, choice)
         content = io.BytesIO()
         nothing = {"svg": {"Date": None, "Creator": None}, "png": {"Software": None}}[format]
-        figure.savefig(content, format=format, dpi=_DPI, metadata=nothing)
+        with warnings.catch_warnings():  # a name may hold characters that no font here has
+            warnings.filterwarnings("ignore", "Glyph .* missing from")
+            figure.savefig(content, format=format, dpi=_DPI, metadata=nothing)
     return content.getvalue()
+
+
+def _grid(num_panels: int) -> tuple[int, int]:
+    """Give rows and columns, the rows as full as each other."""
+    rows = -(-num_panels // _MOST_COLUMNS)
+    return rows, -(-num_panels // rows)
+
+
+def _fonts(names: Sequence[str]) -> list[str]:
+    """Give the fonts to look for a character in; of one that is not here matplotlib would warn.
+
+    Plain names take matplotlib's own alone: an SVG holds the list, and would differ from machine
+    to machine.
+    """
+    from matplotlib import font_manager
+
+    if all(name.isascii() for name in names):
+        return ["sans-serif"]
+    known = {font.name for font in font_manager.fontManager.ttflist}
+    return ["sans-serif", *(name for name in _FALLBACK_FONTS if name in known)]
 
 
 def _draw(
     figure: Figure, curves: Sequence[Curve], evals: Sequence[EvalFacts], choice: Choice
 ) -> None:
+    rows, columns = _grid(len(evals))
     for row, text in enumerate(evals):
-        panel = figure.add_subplot(1, len(evals), row + 1)
+        panel = figure.add_subplot(rows, columns, row + 1)
         for i, curve in enumerate(curves):
             _draw_curve(panel, row, curve, choice, COLOURS[i % len(COLOURS)])
         _set_heights(panel, row, curves, choice)
         _mark_sizes(panel, choice)
-        panel.set_title(text.name, fontsize=12, color=_INK)
+        panel.set_title(text.name, fontsize=12, color=_INK, parse_math=False)
         panel.set_xlabel("added pieces, single characters included")
         panel.xaxis.set_major_formatter("{x:,.0f}")
         panel.grid(color="#e4e4e4", linewidth=0.6)
         panel.set_axisbelow(True)
         panel.spines["top"].set_visible(False)
-        _add_byte_axis(panel, text, is_last=row == len(evals) - 1)
-        if row == 0:
+        is_last = row % columns == columns - 1 or row == len(evals) - 1
+        _add_byte_axis(panel, text, is_last=is_last)
+        if row % columns == 0:
             panel.set_ylabel("ALP: average log probability, nats per document")
+        if row == 0:
             panel.legend(title="single characters", loc="lower right", framealpha=0.9)
 
 

@@ -29,6 +29,7 @@ tokens, Kim et al. 2024 (EEVE), arXiv 2402.14714.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -83,6 +84,8 @@ class PriceModel:
         Raises:
             UsageError: A number is not positive, or they contradict each other.
         """
+        numbers = (self.hidden_size, self.num_active_parameters, self.num_parameters)
+        _refuse_endless(*numbers, self.vocab_size)
         head = self.hidden_size * self.vocab_size
         if min(self.hidden_size, self.vocab_size) < 1:
             problem = "hidden and vocab are 1 or more"
@@ -105,7 +108,7 @@ class PriceModel:
 class PriceTerms:
     """What the model is to be used for."""
 
-    train_chars: int = 0
+    train_chars: float = 0
     """Characters of the training corpus."""
     serve_chars_per_day: float = 0.0
     """Characters read and written in service."""
@@ -120,6 +123,7 @@ class PriceTerms:
         Raises:
             UsageError: One is.
         """
+        _refuse_endless(self.train_chars, self.serve_chars_per_day, self.horizon_days)
         if min(self.train_chars, self.serve_chars_per_day) < 0 or (
             min(self.min_occurrences, self.horizon_days) <= 0
         ):
@@ -228,6 +232,11 @@ def read_token_curve(
     """
     import pyarrow.compute as pc
 
+    if not {"num_chars", "evals", "size"} <= record.keys() or "num_chars" not in table.column_names:
+        raise UsageError(
+            "price: no finished search: choice.json or curves.parquet is another file.",
+            way_out="Make one: lingraft vocab search ... --out DIR.",
+        )
     count = record["num_chars"] if num_chars is None else num_chars
     part = table.filter(
         pc.and_(pc.equal(table["num_chars"], count), pc.equal(table["eval"], eval_name))
@@ -324,6 +333,11 @@ def _pay_back(tokens: float | None, visited: int, flop_saved: float) -> float | 
     if tokens is None or flop_saved <= 0:
         return None
     return _TRAINING * visited * tokens / flop_saved
+
+
+def _refuse_endless(*numbers: float) -> None:
+    if not all(map(math.isfinite, numbers)):
+        raise UsageError(f"price: {numbers}: expected finite numbers.")
 
 
 def _bad_model(text: str, problem: str) -> UsageError:

@@ -6,16 +6,17 @@ arrays may be larger than the machine's memory. What is computed is the same.
 
 from __future__ import annotations
 
+import os
 import tempfile
 import threading
 import weakref
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Scratch"]
+__all__ = ["Scratch", "write_array"]
 
 
 class Scratch:
@@ -61,6 +62,12 @@ class Scratch:
         if not size_bytes:
             return np.empty(shape, dtype)
         with tempfile.TemporaryFile(dir=self._folder) as file:  # the mapping outlives the name
-            file.truncate(size_bytes)
+            os.posix_fallocate(file.fileno(), 0, size_bytes)  # a full disk tells now, not later
             mapped = np.memmap(file, dtype, "r+", shape=shape)
         return mapped.view(np.ndarray)
+
+
+def write_array(file: BinaryIO, array: npt.NDArray[Any]) -> None:
+    """Append the bytes of an array; unlike numpy's own, an error tells what it is."""
+    if array.size:
+        file.write(np.ascontiguousarray(array).data)

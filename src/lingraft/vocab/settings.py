@@ -16,12 +16,12 @@ __all__ = ["Choosing", "CurveFacts", "Trainer", "VocabFacts", "VocabSettings"]
 class Trainer(Settings):
     """What the trainer is held to, in a recipe as on the command line."""
 
-    max_piece_chars: Annotated[int, Field(ge=1)] = 16
+    max_piece_chars: Annotated[int, Field(ge=1, le=1000)] = 16
     """Longest piece, in characters."""
     min_count: Annotated[int, Field(ge=2)] = 2
     """A rule must join at least this many pairs of the training text."""
     ban: list[str] = []
-    """Pieces that no rule may make; the trainer goes on without them."""
+    """Pieces, single characters too, that are not added; the trainer goes on without them."""
     word_start: bool | None = None
     """Whether pieces may begin with a space; unset: unless all scripts are written without."""
 
@@ -29,10 +29,10 @@ class Trainer(Settings):
 class Choosing(Settings):
     """How a size is found where none is given."""
 
-    min_gain: Annotated[float, Field(ge=0)] = 0.0035
+    min_gain: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0035
     """Nats per byte that 1,000 more pieces must add to mean ALP. The default is what the
     reference's own choice, 25,000 pieces, paid on its curves; see docs/vocabulary.md."""
-    knee_sensitivity: Annotated[float, Field(gt=0)] = 1.0
+    knee_sensitivity: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """Kneedle's S: larger values find the knee later."""
 
 

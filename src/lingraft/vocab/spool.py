@@ -26,6 +26,7 @@ from ..texts import read_texts
 from .alphabet import Alphabet
 from .cut import count_codes
 from .scan import RunScanner
+from .scratch import write_array
 
 __all__ = ["Part", "Spool", "batch_texts", "clean_surrogates", "make_scan", "part_key", "read_part"]
 
@@ -134,7 +135,7 @@ class Spool:
                 num_chars += sum(map(len, texts))
                 num_bytes += sum(len(text.encode()) for text in texts)
                 count_codes(codes, counts_C)
-                codes.tofile(file)
+                write_array(file, codes)
                 sizes.append(len(codes))
         part = Part(identity, num_docs, num_chars, num_bytes, tuple(sizes))
         found = np.flatnonzero(counts_C)
@@ -182,7 +183,7 @@ def part_key(path: Path, text_key: str, alphabet: Alphabet) -> tuple[str, str]:
     what = [_VERSION, regex.__version__, place, stat.st_size, stat.st_mtime_ns, text_key]
     what += [alphabet.base.digest, alphabet.scripts, alphabet.word_start]
     identity = hashlib.sha256(json.dumps(what).encode()).hexdigest()
-    return hashlib.sha256(place.encode()).hexdigest()[:16], identity
+    return hashlib.sha256(os.fsencode(place)).hexdigest()[:16], identity
 
 
 def batch_texts(texts: Iterable[str]) -> Iterator[list[str]]:

@@ -55,6 +55,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         num_chars=settings.num_chars
         if isinstance(settings.num_chars, int) and not control
         else None,
+        max_size=options.max_size,
         min_gain=settings.min_gain,
         sensitivity=settings.knee_sensitivity,
     )

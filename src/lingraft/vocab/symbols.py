@@ -10,6 +10,7 @@ Shapes: C codes, S symbols.
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -109,13 +110,24 @@ def _is_byte(base: BaseTokenizer, id: int) -> bool:
     return False
 
 
-def order_symbols(alphabet: Alphabet, counts_C: Int64) -> Symbols:
-    """Number the symbols of a text, given how often each code occurs in it."""
+def order_symbols(alphabet: Alphabet, counts_C: Int64, banned: Collection[str] = ()) -> Symbols:
+    """Number the symbols of a text.
+
+    Args:
+        alphabet: The base, seen through the target scripts.
+        counts_C: How often each code occurs in the text.
+        banned: Characters that stay as the base spells them.
+    """
     num_base_ids = alphabet.num_base
     base = np.flatnonzero(alphabet.flags_C[:num_base_ids] & IS_SYMBOL)
     points = np.flatnonzero(counts_C[num_base_ids:]) + num_base_ids
     points = points[np.argsort(-counts_C[points], kind="stable")]
-    points = points[[is_safe(alphabet, code) for code in points.tolist()]]
+    points = points[
+        [
+            is_safe(alphabet, code) and alphabet.text_of(code) not in banned
+            for code in points.tolist()
+        ]
+    ]
     codes = np.concatenate([base, points])
     chars = CharPieces(alphabet, points.tolist())
     return Symbols(alphabet, codes, counts_C[codes], len(base), chars)
