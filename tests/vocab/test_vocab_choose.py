@@ -123,6 +123,41 @@ def test_a_curve_that_pays_to_the_end_says_that_more_may_be_chosen() -> None:
     assert "a larger maximum size may choose more" in choice.reasons[1]
 
 
+def test_rules_that_ran_out_while_they_paid_say_that_only_more_text_helps() -> None:
+    choice = choose_vocabulary([bent(0, 20, 49)], EVALS, min_gain=0.5 * PER_PIECE, max_size=50)
+    assert (choice.size, choice.at_end, choice.exhausted) == (49, True, True)
+    assert choice.reasons[1].endswith(
+        "but no pair is left that joins often enough beyond 49 pieces: more text may choose more, "
+        "a larger maximum size cannot."
+    )
+    assert "size may choose more" not in " ".join(choice.reasons)
+
+
+@pytest.mark.parametrize("how", [{"min_gain": 5 * PER_PIECE}, {"size": 30}, {"rule": "knee"}])
+def test_rules_that_ran_out_beyond_the_choice_say_that_a_larger_size_adds_none(
+    how: dict[str, Any],
+) -> None:
+    choice = choose_vocabulary([bent(0, 20, 49)], EVALS, max_size=60, **how)
+    assert choice.exhausted
+    assert choice.reasons[1] == (
+        "No pair is left that joins often enough beyond 49 pieces: a larger maximum size adds none."
+    )
+
+
+@pytest.mark.parametrize(
+    ("max_size", "num_chars", "exhausted"),
+    [(None, None, False), (49, None, False), (50, None, True), (49, 5, True), (49, 0, False)],
+)
+def test_only_where_every_curve_that_counts_ends_early_have_the_rules_run_out(
+    max_size: int | None, num_chars: int | None, exhausted: bool
+) -> None:
+    """The curve of 0 characters goes to 49, that of 5 to 40."""
+    curves = [bent(0, 20, 49), bent(5, 20, 40)]
+    choice = choose_vocabulary(curves, EVALS, num_chars=num_chars, max_size=max_size)
+    assert choice.exhausted == exhausted
+    assert ("o pair is left" in " ".join(choice.reasons)) == exhausted
+
+
 def test_jitter_at_the_very_end_does_not_hide_that_the_curve_still_pays() -> None:
     rising = np.arange(3001.0)
     rising[-1] -= 5
@@ -267,8 +302,8 @@ def test_rules_that_ran_out_are_told_apart_from_a_range_that_was_too_short() -> 
     curve = Curve(0, 0, alp_EK, np.zeros((1, 11), np.int64), np.zeros(1, np.int64))
     short = choose_vocabulary([curve], evals, max_size=10)
     assert short.at_end
-    assert not short.ran_out
+    assert not short.exhausted
     ended = choose_vocabulary([curve], evals, max_size=11)
-    assert ended.ran_out
-    assert not ended.at_end
+    assert ended.exhausted
+    assert ended.at_end
     assert any("a larger maximum size cannot" in reason for reason in ended.reasons)

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import struct
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from types import SimpleNamespace
+from typing import Literal
 
 import numpy as np
 import pytest
+from matplotlib import font_manager
 
+from lingraft.vocab import plot
 from lingraft.vocab.alp import Curve, EvalFacts
 from lingraft.vocab.choose import Choice, choose_vocabulary
 from lingraft.vocab.plot import plot_curves
@@ -89,3 +94,54 @@ def test_many_texts_stand_in_rows() -> None:
     width, height = (int.from_bytes(picture[i : i + 4], "big") for i in (16, 20))
     assert width < 4000
     assert height > 2000
+
+
+def draw_named(names: list[str], format: Literal["svg", "png"] = "svg") -> bytes:
+    """One panel for each name, all with the same curves."""
+    rows = [0] * len(names)
+    curves = [
+        replace(c, alp_EK=c.alp_EK[rows], tokens_EK=c.tokens_EK[rows], byte_tokens_E=np.array(rows))
+        for c in CURVES
+    ]
+    return plot_curves(curves, [replace(EVALS[0], name=name) for name in names], CHOICE, format)
+
+
+@pytest.mark.parametrize("name", ["$x_1$", r"$\frac{$", "US$ and A$", "a_b^c"])
+def test_a_name_is_no_formula(name: str) -> None:
+    assert name in texts_of(draw_named([name]).decode())
+    assert draw_named([name], "png")
+
+
+@pytest.mark.parametrize("name", ["\u7ef4\u57fa", "\ud55c\uad6d", "\U00020000"])
+def test_a_name_in_any_script_is_drawn_without_a_warning(
+    name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Warnings are errors here; of a font that is missing matplotlib would write to its log."""
+    with caplog.at_level(logging.WARNING, "matplotlib"):
+        assert name in texts_of(draw_named([name]).decode())
+        assert draw_named([name], "png")
+    assert caplog.messages == []
+
+
+def test_fonts_for_other_scripts_are_named_only_where_they_are_here_and_needed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What is here is played: real machines differ."""
+    here = [SimpleNamespace(name=name) for name in ("SimHei", "Other", "Noto Sans CJK SC")]
+    monkeypatch.setattr(font_manager, "fontManager", SimpleNamespace(ttflist=here))
+    assert plot._fonts(["book", "\u7ef4"]) == ["sans-serif", "Noto Sans CJK SC", "SimHei"]
+    assert plot._fonts(["book", "wiki"]) == ["sans-serif"]
+
+
+@pytest.mark.parametrize(
+    ("num_texts", "columns", "rows"), [(1, 1, 1), (4, 4, 1), (5, 3, 2), (8, 3, 3), (14, 3, 5)]
+)
+def test_panels_go_on_in_further_rows(num_texts: int, columns: int, rows: int) -> None:
+    """A panel is 960 x 780 pixels; every row has its axis titles, also one that is not full."""
+    names = [f"text {i}" for i in range(num_texts)]
+    size = struct.unpack(">II", draw_named(names, "png")[16:24])
+    assert size == (960 * columns, 780 * rows)
+    texts = texts_of(draw_named(names).decode())
+    assert set(names) <= set(texts)
+    assert texts.count("nats per byte") == rows
+    assert sum(text.startswith("ALP:") for text in texts) == rows

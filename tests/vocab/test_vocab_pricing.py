@@ -158,6 +158,9 @@ def test_a_model_is_read_from_its_numbers() -> None:
         ("hidden=1,hidden=1,active=2,total=2,vocab=2", "given twice"),
         ("hidden=x,active=2,total=2,vocab=2", "hidden = 'x' is no such value"),
         ("hidden=inf,active=2,total=2,vocab=2", "hidden = 'inf' is no such value"),
+        ("hidden=1,active=nan,total=2,vocab=2", "active = 'nan' is no such value"),
+        ("hidden=1,active=2,total=1e999,vocab=2", "total = '1e999' is no such value"),
+        ("hidden=1,active=2,total=2,vocab=-inf", "vocab = '-inf' is no such value"),
         ("hidden=1,active=2,total=2,vocab=2,tied=1", "tied = '1' is no such value"),
         ("hidden=0,active=2,total=2,vocab=2", "1 or more"),
         ("hidden=2,active=3,total=4,vocab=2", "hidden x vocab = 4 <= active = 3"),
@@ -179,6 +182,24 @@ def test_negative_amounts_are_refused(terms: dict[str, int]) -> None:
         PriceTerms(**terms)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize(
+    "name", ["train_chars", "serve_chars_per_day", "min_occurrences", "horizon_days"]
+)
+def test_an_amount_that_is_not_finite_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name} = {value}: expected a finite number"):
+        PriceTerms(**{name: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    "name", ["hidden_size", "num_active_parameters", "num_parameters", "vocab_size"]
+)
+def test_a_shape_that_is_not_finite_is_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(UsageError, match=f"{name} = {value}: expected a finite number"):
+        replace(MODEL, **{name: value})  # type: ignore[arg-type]
+
+
 EVALS = [EvalFacts("book", 1, 100, 300, 0, 200, 50, -90.0)]
 CURVES = [
     Curve(c, c, np.array([range(-70, -59)], np.float64), CURVE.tokens_K[None], np.array([5]))
@@ -197,6 +218,26 @@ def test_a_curve_is_read_back_from_what_a_search_wrote() -> None:
     with pytest.raises(UsageError, match="no text 'wiki' with 10 single") as caught:
         read_token_curve(table, record, "wiki")
     assert "Texts: book. Counts: 10, 12." in str(caught.value)
+
+
+@pytest.mark.parametrize("gone", ["num_chars", "size", "evals"])
+def test_a_record_of_something_else_is_no_finished_search(gone: str) -> None:
+    choice = choose_vocabulary(CURVES, EVALS, size=12)
+    record = choice_record(choice, CURVES, EVALS, num_chars_in_base=0, num_pieces_in_base=0)
+    table = curves_table(CURVES, EVALS)
+    del record[gone]
+    with pytest.raises(UsageError, match=f"no finished search: choice.json has no {gone}"):
+        read_token_curve(table, record, "book")
+    with pytest.raises(UsageError, match=r"choice\.json has no num_chars, size, evals"):
+        read_token_curve(table, {}, "book", 10)
+
+
+def test_a_table_of_something_else_is_no_finished_search() -> None:
+    choice = choose_vocabulary(CURVES, EVALS, size=12)
+    record = choice_record(choice, CURVES, EVALS, num_chars_in_base=0, num_pieces_in_base=0)
+    table = curves_table(CURVES, EVALS).drop_columns(["tokens"])
+    with pytest.raises(UsageError, match=r"no finished search: curves.parquet has no tokens"):
+        read_token_curve(table, record, "book")
 
 
 def test_the_terminal_table_fits_80_columns_and_marks_the_choice() -> None:

@@ -84,6 +84,7 @@ def test_a_record_has_the_choice_its_alternatives_and_the_figures_beside_the_bas
     assert {k: record[k] for k in ("num_chars", "size", "num_added", "rule", "knee")} == {
         "num_chars": 3, "size": 4, "num_added": 4, "rule": "given", "knee": choice.knee,
     }  # fmt: skip
+    assert (record["still_pays_at_end"], record["rules_ran_out"]) == (choice.at_end, False)
     assert (record["num_chars_in_base"], record["num_pieces_in_base"]) == (7, 9)
     assert record["reasons"] == list(choice.reasons)
     assert record["counts"][1] == {
@@ -93,3 +94,9 @@ def test_a_record_has_the_choice_its_alternatives_and_the_figures_beside_the_bas
     assert (book["base"]["tokens"], book["choice"]["tokens"]) == (40, 20)
     assert (book["base"]["byte_fallback_frac"], book["choice"]["nsl"]) == (0.25, 0.5)
     assert record["evals"]["wiki"]["choice"]["tokens_per_word"] is None
+
+
+def test_a_record_tells_that_the_rules_ran_out() -> None:
+    choice = choose_vocabulary(CURVES, [BOOK, WIKI], size=4, max_size=1_000)
+    record = choice_record(choice, CURVES, [BOOK, WIKI], num_chars_in_base=7, num_pieces_in_base=9)
+    assert record["rules_ran_out"] is True

@@ -80,9 +80,9 @@ class Choice:
     sensitivity: float = 1.0
     """Kneedle's S."""
     at_end: bool = False
-    """Whether the curve still pays `min_gain` at the largest size: a larger one may, too."""
-    ran_out: bool = False
-    """Whether the rules ended before the largest size: no pair was left that joins often enough."""
+    """Whether the curve still pays `min_gain` where the search ended."""
+    exhausted: bool = False
+    """Whether the rules ran out before the largest size asked for: a larger one adds none."""
     counts: tuple[Alternative, ...] = ()
     """Every count that was searched, in order."""
 
@@ -130,7 +130,7 @@ def choose_vocabulary(
             given, only its curve counts.
         min_gain: Nats per byte that 1,000 more pieces must add, 0 or more.
         sensitivity: Kneedle's S.
-        max_size: Largest size that was searched for; curves that end before it ran out of rules.
+        max_size: Largest size asked for; a curve that ends before it ran out of rules.
 
     Raises:
         UsageError: No curve, or not the one asked for, reaches the size asked for.
@@ -155,16 +155,16 @@ def choose_vocabulary(
         raise _no_curve(open_, found)
     counts = tuple(_alternative(curve, evals, found) for curve in curves)
     best = _best_count(counts, num_chars)
-    ran_out = max_size is not None and max(curve.end for curve in open_) < max_size
-    at_end = _pays_at_end(envelope, min_gain) and not ran_out
+    exhausted = max_size is not None and max(curve.end for curve in open_) < max_size
+    at_end = _pays_at_end(envelope, min_gain)
     reasons = (
-        *_size_reasons(envelope, found, how, min_gain, at_end),
-        *([_ran_out_reason(envelope)] if ran_out else []),
+        *_size_reasons(envelope, found, how, min_gain),
+        *_end_reason(envelope, min_gain, pays=at_end and how == "gain", exhausted=exhausted),
         _count_reason(counts, best, found, num_chars is not None),
         _knee_reason(knee, sensitivity),
     )
     price = (min_gain, sensitivity)
-    return Choice(found, best.num_chars, how, knee, reasons, *price, at_end, ran_out, counts)
+    return Choice(found, best.num_chars, how, knee, reasons, *price, at_end, exhausted, counts)
 
 
 def best_envelope(curves: Sequence[Curve], evals: Sequence[EvalFacts]) -> Envelope:
@@ -223,9 +223,7 @@ def _best_count(counts: Sequence[Alternative], num_chars: int | None) -> Alterna
     return max(reaching, key=lambda entry: entry[:2])[2]
 
 
-def _size_reasons(
-    envelope: Envelope, size: int, how: str, min_gain: float, at_end: bool
-) -> list[str]:
+def _size_reasons(envelope: Envelope, size: int, how: str, min_gain: float) -> list[str]:
     place = int(np.searchsorted(envelope.sizes_P, size))
     back, on = envelope.stretch(place, -1), envelope.stretch(place, 1)
     said = []
@@ -241,21 +239,26 @@ def _size_reasons(
             reasons.append(
                 f"{size:,} is the smallest size searched: smaller counts may choose fewer pieces."
             )
-    last = int(envelope.sizes_P[-1])
-    if at_end and how == "gain":
-        gain = envelope.gain(envelope.stretch(len(envelope.sizes_P) - 1, -1), -1)
-        reasons.append(
-            f"The curve still pays where the search ended, at {last:,} pieces ({gain:.4f} nats "
-            f"per byte for 1,000, min_gain is {min_gain:g}): a larger maximum size may choose more."
-        )
     return reasons
 
 
-def _ran_out_reason(envelope: Envelope) -> str:
-    return (
-        f"The rules ended at {int(envelope.sizes_P[-1]):,} pieces: no pair is left that joins "
-        "often enough. More text may give more, a larger maximum size cannot."
+def _end_reason(
+    envelope: Envelope, min_gain: float, *, pays: bool, exhausted: bool
+) -> tuple[str, ...]:
+    """Say whether searching further could choose more pieces, where there is something to say."""
+    last = int(envelope.sizes_P[-1])
+    none_left = f"no pair is left that joins often enough beyond {last:,} pieces"
+    if not pays:
+        return (f"N{none_left[1:]}: a larger maximum size adds none.",) if exhausted else ()
+    gain = envelope.gain(envelope.stretch(len(envelope.sizes_P) - 1, -1), -1)
+    paid = (
+        f"The curve still pays where the search ended, at {last:,} pieces ({gain:.4f} nats per "
+        f"byte for 1,000, min_gain is {min_gain:g})"
     )
+    if exhausted:
+        return (f"{paid}, but {none_left}: more text may choose more, a larger maximum size "
+                "cannot.",)  # fmt: skip
+    return (f"{paid}: a larger maximum size may choose more.",)
 
 
 def _stretch(envelope: Envelope, low: int, high: int) -> str:

@@ -105,6 +105,8 @@ def price(
     try:
         record = json.loads((Path(folder) / "choice.json").read_text(encoding="utf-8"))
         table = pq.read_table(Path(folder) / "curves.parquet")
+        if not isinstance(record, dict):
+            raise ValueError("choice.json is no object")
     except (OSError, ValueError) as error:
         raise UsageError(
             f"{folder}: holds no finished search: {error}.",

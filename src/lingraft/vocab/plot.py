@@ -23,7 +23,7 @@ _PANEL_WIDTH, _HEIGHT, _DPI = 6.4, 5.2, 150  # inches, inches, dots an inch
 _MOST_POINTS = 600
 _STEEP_FRAC = 0.1
 _INK, _GREY = "#222222", "#666666"
-_MOST_COLUMNS = 4
+_MOST_IN_ONE_ROW, _COLUMNS = 4, 3
 _FALLBACK_FONTS = (
     "Noto Sans", "Noto Sans CJK SC", "Noto Sans SC", "Source Han Sans SC", "WenQuanYi Zen Hei",
     "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei", "SimHei",
@@ -67,9 +67,9 @@ def plot_curves(
 
 
 def _grid(num_panels: int) -> tuple[int, int]:
-    """Give rows and columns, the rows as full as each other."""
-    rows = -(-num_panels // _MOST_COLUMNS)
-    return rows, -(-num_panels // rows)
+    """Give rows and columns."""
+    columns = num_panels if num_panels <= _MOST_IN_ONE_ROW else _COLUMNS
+    return -(-num_panels // columns), columns
 
 
 def _fonts(names: Sequence[str]) -> list[str]:

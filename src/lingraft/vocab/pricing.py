@@ -61,6 +61,8 @@ LITERATURE_TOKENS = (100_000_000, 2_000_000_000)
 _STRETCH = 1_000
 _INFERENCE, _TRAINING = 2, 6  # FLOP a parameter and token
 _BYTES_16_BIT, _BYTES_TRAINED = 2, 16  # a parameter
+_RECORD_KEYS = ("num_chars", "size", "evals")  # of those that are written, what is read here
+_CURVE_COLUMNS = ("num_chars", "eval", "size", "tokens")
 _MODEL_KEYS = {"hidden": "hidden_size", "active": "num_active_parameters",
                "total": "num_parameters", "vocab": "vocab_size", "tied": "tied"}  # fmt: skip
 
@@ -82,10 +84,9 @@ class PriceModel:
         """Refuse a shape that no model has.
 
         Raises:
-            UsageError: A number is not positive, or they contradict each other.
+            UsageError: A number is not positive, not finite, or they contradict each other.
         """
-        numbers = (self.hidden_size, self.num_active_parameters, self.num_parameters)
-        _refuse_endless(*numbers, self.vocab_size)
+        _refuse_endless(self)
         head = self.hidden_size * self.vocab_size
         if min(self.hidden_size, self.vocab_size) < 1:
             problem = "hidden and vocab are 1 or more"
@@ -118,12 +119,12 @@ class PriceTerms:
     """Extension is worth its training if it is paid back within this time."""
 
     def __post_init__(self) -> None:
-        """Refuse negative amounts.
+        """Refuse amounts that are negative, infinite or no number.
 
         Raises:
             UsageError: One is.
         """
-        _refuse_endless(self.train_chars, self.serve_chars_per_day, self.horizon_days)
+        _refuse_endless(self)
         if min(self.train_chars, self.serve_chars_per_day) < 0 or (
             min(self.min_occurrences, self.horizon_days) <= 0
         ):
@@ -228,15 +229,11 @@ def read_token_curve(
         num_chars: Single characters; None for the chosen count.
 
     Raises:
-        UsageError: The search has no such text, or no such count.
+        UsageError: The search is not finished, or has no such text, or no such count.
     """
     import pyarrow.compute as pc
 
-    if not {"num_chars", "evals", "size"} <= record.keys() or "num_chars" not in table.column_names:
-        raise UsageError(
-            "price: no finished search: choice.json or curves.parquet is another file.",
-            way_out="Make one: lingraft vocab search ... --out DIR.",
-        )
+    _refuse_unfinished(table, record)
     count = record["num_chars"] if num_chars is None else num_chars
     part = table.filter(
         pc.and_(pc.equal(table["num_chars"], count), pc.equal(table["eval"], eval_name))
@@ -335,9 +332,29 @@ def _pay_back(tokens: float | None, visited: int, flop_saved: float) -> float | 
     return _TRAINING * visited * tokens / flop_saved
 
 
-def _refuse_endless(*numbers: float) -> None:
-    if not all(map(math.isfinite, numbers)):
-        raise UsageError(f"price: {numbers}: expected finite numbers.")
+def _refuse_unfinished(table: pa.Table, record: Mapping[str, Any]) -> None:
+    for name, expected, found in (
+        ("choice.json", _RECORD_KEYS, record),
+        ("curves.parquet", _CURVE_COLUMNS, table.column_names),
+    ):
+        missing = [key for key in expected if key not in found]
+        if missing:
+            raise UsageError(
+                f"price: the folder holds no finished search: {name} has no {', '.join(missing)}.",
+                effect="There are no tokens to count.",
+                way_out="Make one: lingraft vocab search ... --out DIR.",
+            )
+
+
+def _refuse_endless(given: PriceModel | PriceTerms) -> None:
+    """Refuse what compares with nothing, before it is compared."""
+    for name, value in vars(given).items():
+        if not math.isfinite(value):
+            raise UsageError(
+                f"price: {name} = {value}: expected a finite number.",
+                effect="Every figure of the price follows from it.",
+                way_out=f"Give {name} as a number, as 1000 or 1e9.",
+            )
 
 
 def _bad_model(text: str, problem: str) -> UsageError:

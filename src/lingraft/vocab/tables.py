@@ -120,7 +120,7 @@ def choice_record(
         "reasons": list(choice.reasons),
         "min_gain": choice.min_gain,
         "still_pays_at_end": choice.at_end,
-        "rules_ran_out": choice.ran_out,
+        "rules_ran_out": choice.exhausted,
         "knee": choice.knee,
         "knee_sensitivity": choice.sensitivity,
         "num_chars_in_base": num_chars_in_base,
