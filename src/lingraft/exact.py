@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from .bases import SentencePieceBase, read_base
 from .basetypes import BaseTokenizer
-from .merging import Cache, Rules, encode_documents, find_rule, new_cache
+from .merging import Cache, Rules, encode_documents, new_cache, pair_table
 from .pieces import SPACE, Kind, parse_model
 
 __all__ = ["Encoder"]
@@ -28,7 +28,6 @@ Int32 = npt.NDArray[np.int32]
 _NUM_POINTS = 0x110000
 _CACHE_PARTS = 1 << 18
 _TASK_CHARS = 1 << 19
-_FREE = np.uint64(0xFFFFFFFFFFFFFFFF)
 
 
 class Encoder:
@@ -154,19 +153,11 @@ def _rule_table(
         return ids.get(text, base.size + ord(text) if len(text) == 1 else -1)
 
     rows = [
-        (symbol(piece[:cut]), symbol(piece[cut:]), id)
+        (symbol(piece[:cut]), symbol(piece[cut:]), id, ranks[scores[id]])
         for piece, id in longer.items()
         for cut in range(1, len(piece))
     ]
-    rows = [row for row in rows if row[0] >= 0 and row[1] >= 0]
-    size = 1 << max(4, (3 * len(rows)).bit_length())
-    keys_H = np.full(size, _FREE, np.uint64)
-    joined_H2 = np.zeros((size, 2), np.int32)
-    for left, right, id in rows:
-        place = find_rule(keys_H, left, right)
-        keys_H[place] = left << 32 | right
-        joined_H2[place] = id, ranks[scores[id]]
-    return keys_H, joined_H2
+    return pair_table([row for row in rows if row[0] >= 0 and row[1] >= 0])
 
 
 def _split(texts: Sequence[str]) -> list[Sequence[str]]:

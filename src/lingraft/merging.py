@@ -13,6 +13,7 @@ N bytes of text, D documents, T tokens.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,7 +21,7 @@ import numpy.typing as npt
 
 from .jit import jit
 
-__all__ = ["Cache", "Rules", "encode_documents", "find_rule", "new_cache"]
+__all__ = ["Cache", "Rules", "encode_documents", "find_pair", "new_cache", "pair_table"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -79,9 +80,25 @@ def new_cache(num_parts: int) -> Cache:
     )
 
 
+def pair_table(rows: Sequence[tuple[int, ...]]) -> tuple[Uint64, Int32]:
+    """Put (left, right, value, rank) into open addressing; a free key has all bits set.
+
+    Returns:
+        Keys, and value and rank at the same places; `find_pair` tells where.
+    """
+    size = 1 << max(4, (4 * len(rows)).bit_length())
+    keys_H = np.full(size, np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
+    values_H2 = np.zeros((size, 2), np.int32)
+    for left, right, value, rank in rows:
+        place = find_pair(keys_H, left, right)
+        keys_H[place] = left << 32 | right
+        values_H2[place] = value, rank
+    return keys_H, values_H2
+
+
 @jit
-def find_rule(keys_H: Uint64, left: int, right: int) -> int:
-    """Give the place where the rule of this pair is, or would be."""
+def find_pair(keys_H: Uint64, left: int, right: int) -> int:
+    """Give the place where the pair is, or would be."""
     mask = np.uint64(len(keys_H) - 1)
     key = (np.uint64(left) << np.uint64(32)) | np.uint64(right)
     mixed = (key ^ (key >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
@@ -93,7 +110,7 @@ def find_rule(keys_H: Uint64, left: int, right: int) -> int:
 
 @jit
 def _rank(rules: Rules, left: int, right: int) -> int:
-    place = find_rule(rules.keys_H, left, right)
+    place = find_pair(rules.keys_H, left, right)
     if rules.keys_H[place] == np.uint64(0xFFFFFFFFFFFFFFFF):
         return _NO_RULE
     return int(rules.joined_H2[place, 1])
@@ -101,7 +118,7 @@ def _rank(rules: Rules, left: int, right: int) -> int:
 
 @jit
 def _joined(rules: Rules, left: int, right: int) -> int:
-    return int(rules.joined_H2[find_rule(rules.keys_H, left, right), 0])
+    return int(rules.joined_H2[find_pair(rules.keys_H, left, right), 0])
 
 
 @jit

@@ -11,13 +11,14 @@ Source of the merge order: sentencepiece, src/bpe_model.cc. The rest is ours.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from ..jit import jit
+from ..merging import find_pair, pair_table
 from .alphabet import Alphabet
 
 __all__ = ["RunScanner"]
@@ -46,9 +47,9 @@ class RunScanner:
         self._starts, self._follows = np.zeros(0x110000, np.bool_), np.zeros(0x110000, np.bool_)
         for left, right in together:
             self._starts[left] = self._follows[right] = True
-        self._together = _hash_table([(left, right, 0, 0) for left, right in sorted(together)])
-        self._rules = _hash_table(
-            zip(*(rows.tolist() for rows in rules), strict=True)  # left, right, joined, rank
+        self._together = pair_table([(left, right, 0, 0) for left, right in sorted(together)])
+        self._rules = pair_table(
+            list(zip(*(rows.tolist() for rows in rules), strict=True))  # left, right, joined, rank
         )
 
     def scan(self, texts: Sequence[str]) -> Int32:
@@ -76,34 +77,9 @@ def _is_target(alphabet: Alphabet, piece: str) -> bool:
     return all(alphabet.code_of_point[ord(char)] >= 0 for char in piece)
 
 
-def _hash_table(entries: Iterable[tuple[int, ...]]) -> tuple[Uint64, Int32]:
-    """Put (left, right) -> (value, rank) into open addressing; a free key has all bits set."""
-    rows = list(entries)
-    size = 1 << max(4, (4 * len(rows)).bit_length())
-    keys_H = np.full(size, np.uint64(0xFFFFFFFFFFFFFFFF), np.uint64)
-    values_H2 = np.zeros((size, 2), np.int32)
-    for left, right, value, rank in rows:
-        place = _place(keys_H, left, right)
-        keys_H[place] = (left << 32) | right
-        values_H2[place] = value, rank
-    return keys_H, values_H2
-
-
-@jit
-def _place(keys_H: Uint64, left: int, right: int) -> int:
-    """Give the place where the pair is, or would be."""
-    mask = np.uint64(len(keys_H) - 1)
-    key = (np.uint64(left) << np.uint64(32)) | np.uint64(right)
-    mixed = (key ^ (key >> np.uint64(29))) * np.uint64(0x9E3779B97F4A7C15)
-    place = (mixed >> np.uint64(32)) & mask
-    while keys_H[place] != key and keys_H[place] != np.uint64(0xFFFFFFFFFFFFFFFF):
-        place = (place + np.uint64(1)) & mask
-    return int(np.int64(place))
-
-
 @jit
 def _has(keys_H: Uint64, left: int, right: int) -> bool:
-    return bool(keys_H[_place(keys_H, left, right)] != np.uint64(0xFFFFFFFFFFFFFFFF))
+    return bool(keys_H[find_pair(keys_H, left, right)] != np.uint64(0xFFFFFFFFFFFFFFFF))
 
 
 @jit
@@ -112,12 +88,12 @@ def _encode_part(codes: Int32, begin: int, end: int, keys_H: Uint64, values_H2: 
     while True:
         best, where = np.int64(1) << 40, np.int64(-1)
         for i in range(begin, end - 1):
-            place = _place(keys_H, codes[i], codes[i + 1])
+            place = find_pair(keys_H, codes[i], codes[i + 1])
             if keys_H[place] != np.uint64(0xFFFFFFFFFFFFFFFF) and values_H2[place, 1] < best:
                 best, where = np.int64(values_H2[place, 1]), np.int64(i)
         if where < 0:
             return end
-        codes[where] = values_H2[_place(keys_H, codes[where], codes[where + 1]), 0]
+        codes[where] = values_H2[find_pair(keys_H, codes[where], codes[where + 1]), 0]
         for i in range(where + 1, end - 1):
             codes[i] = codes[i + 1]
         end -= 1
