@@ -28,10 +28,12 @@ __all__ = [
     "FastSentencePieceBase",
     "RuleArrays",
     "SentencePieceBase",
+    "locate_tokenizer",
     "read_base",
 ]
 
 _FILES = ("tokenizer.model", "tokenizer.json")
+_CONFIGS = ("tokenizer_config.json", "special_tokens_map.json", "chat_template.jinja")
 
 
 class SentencePieceBase(BaseTokenizer):
@@ -114,7 +116,7 @@ def read_base(name: str) -> BaseTokenizer:
         InputError: There is no tokenizer in that place, or one of another kind.
         UsageError: There is no such place.
     """
-    path = _locate(name)
+    path = locate_tokenizer(name)
     if path.is_dir():
         found = [path / file for file in _FILES if (path / file).is_file()]
         if not found:
@@ -127,12 +129,17 @@ def read_base(name: str) -> BaseTokenizer:
     return read_fast_base(path)
 
 
-def _locate(name: str) -> Path:
+def locate_tokenizer(name: str) -> Path:
+    """Find the file or folder of a tokenizer; what `name` may be, `read_base` tells.
+
+    Raises:
+        UsageError: There is no such place.
+    """
     owner, slash, repository = name.partition("/")
     plain = bool(slash and owner and repository) and "/" not in repository and owner[0] not in ".~"
     named = plain and ":" not in name and Path(repository).suffix not in (".model", ".json")
     if is_hub_source(name) or (named and not Path(name).exists()):
-        return fetch_snapshot(name, "model", "main", _FILES)
+        return fetch_snapshot(name, "model", "main", _FILES + _CONFIGS)
     return locate_source(name)
 
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
+from .cli_words import many_values, reporter_for
 from .errors import UsageError
 
 if TYPE_CHECKING:
-    from .progress import Reporter
     from .vocab import CountResult, SearchResult
 
 __all__ = ["app", "parse_counts", "parse_evals", "parse_sbatch", "split_names"]
@@ -25,7 +24,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-_MANY = ("--corpus", "--eval", "--keep", "--scripts", "--ban")
+_ManyValues = many_values("--corpus", "--eval", "--keep", "--scripts", "--ban")
 _SEARCH_EXAMPLE = (
     "Example: lingraft vocab search --base mixtral/tokenizer.model --corpus data/zh/*.jsonl.zst "
     "--eval book=book.jsonl wiki=wiki.jsonl --chars 4451,5435,6414,7434 --max-size 45000 "
@@ -39,23 +38,6 @@ _PRICE_EXAMPLE = (
     "Example: lingraft vocab price vocab-zh --model hidden=4096,active=12.9e9,total=46.7e9,"
     "vocab=32000 --serve-chars-per-day 1e9"
 )
-
-
-class _ManyValues(TyperCommand):
-    """Options of `_MANY` take all words up to the next option, as a shell's patterns give them."""
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        spread: list[str] = []
-        current, values = "", 0
-        for word in args:
-            if word.startswith("-") and word != "-":
-                current, values = word, 0
-            elif current in _MANY:
-                values += 1
-                if values > 1:
-                    spread.append(current)
-            spread.append(word)
-        return super().parse_args(ctx, spread)
 
 
 Base = Annotated[
@@ -216,7 +198,7 @@ def search(
         memory=memory,
         cut=cut,
         keep_work=keep_work,
-        reporter=_reporter(quiet=json),
+        reporter=reporter_for(quiet=json),
         ban=ban,
         **options,
     )
@@ -272,7 +254,7 @@ def count(
         cpus_per_task=cpus_per_task,
         mem_per_cpu_gb=mem_per_cpu_gb,
         slurm=SlurmOptions(partition, time, env_command, parse_sbatch(sbatch_arg)),
-        reporter=_reporter(quiet=json),
+        reporter=reporter_for(quiet=json),
     )
     _print_count(result, json=json)
 
@@ -384,9 +366,3 @@ def parse_counts(text: str) -> list[int] | None:
             f"--chars {text}: expected numbers between commas.", way_out="As --chars 1000,2000."
         )
     return [int(word) for word in words]
-
-
-def _reporter(*, quiet: bool) -> Reporter:
-    from .cli import make_reporter
-
-    return make_reporter(quiet=quiet)
