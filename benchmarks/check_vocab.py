@@ -42,7 +42,7 @@ from typing import Any
 
 from lingraft.pieces import Kind, SentencePieces
 from lingraft.texts import find_texts, read_texts
-from lingraft.tokenizer.extend import PieceRow, extend_model
+from lingraft.tokenizer.piecerules import PieceRow, extend_model
 from lingraft.vocab.command import search
 
 CHARS = (4451, 5435, 6414, 7434)

@@ -6,13 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from small_tokenizers import build, trained, without_bytes
 
 from lingraft.encoder import FastEncoder
 from lingraft.errors import InputError
 from lingraft.fast import fast_tokenizer, merge_rules, write_tokenizer
-from lingraft.pieces import SPACE, Kind, SentencePieces
+from lingraft.pieces import SPACE, Kind, SentencePieces, parse_model
 from lingraft.sources import locate_source
+from lingraft.tokenizer.hard import HARD_TEXTS, every_code_point
 
 SMALL = SentencePieces(build())
 MIXTRAL = locate_source("package:mistral_common/data/tokenizer.model.v1")
@@ -122,7 +126,6 @@ def last_piece(kind: Kind) -> Callable[[Any], None]:
             lambda proto: setattr(proto.trainer_spec, "treat_whitespace_as_suffix", True),
             "at the end of words",
         ),
-        (last_piece(Kind.USER_DEFINED), "user-defined pieces"),
         (last_piece(Kind.UNUSED), "marked as unused"),
     ],
 )
@@ -131,6 +134,84 @@ def test_what_the_fast_form_cannot_say_is_refused(
 ) -> None:
     with pytest.raises(InputError, match=reason):
         fast_tokenizer(SentencePieces(build(change=change)))
+
+
+OWN = ("中文", "<x>", "ab", "▁c", "\n")
+"""User-defined pieces: text of any kind, one in front of another, with a space, a newline."""
+
+
+def with_own_pieces(prefixed: bool = True) -> SentencePieces:
+    def change(proto: Any) -> None:
+        proto.normalizer_spec.add_dummy_prefix = prefixed
+        for piece in proto.pieces:
+            if piece.piece in OWN:
+                piece.type = int(Kind.USER_DEFINED)
+        known = {piece.piece for piece in proto.pieces}
+        for piece in OWN:
+            if piece not in known:
+                proto.pieces.add(piece=piece, score=0.0, type=int(Kind.USER_DEFINED))
+
+    return SentencePieces(build(change=change))
+
+
+@pytest.mark.parametrize("prefixed", [True, False])
+@given(
+    text=st.lists(
+        st.sampled_from(
+            [*OWN, "a", "b", "c", " ", "中", "文", "<", "x>", "s>", "嬗", "<s>", "</s>", "<unk>",
+             "<0x0A>", "<0xE5>", "▁", "é"]
+        ),
+        max_size=12,
+    ).map("".join)
+)  # fmt: skip
+@settings(max_examples=400, deadline=None)
+def test_user_defined_pieces_are_cut_out_alike_in_both_forms(prefixed: bool, text: str) -> None:
+    pieces, fast = OWN_FORMS[prefixed]
+    ids = pieces.encode(text)
+    assert fast.encode_batch([text])[0] == ids
+    assert fast.decode(ids) == pieces.decode(ids)
+
+
+OWN_FORMS = {
+    prefixed: (pieces, FastEncoder.parse(json.dumps(fast_tokenizer(pieces))))
+    for prefixed in (True, False)
+    for pieces in [with_own_pieces(prefixed)]
+}
+
+
+def test_a_control_piece_of_one_character_beside_user_defined_ones_is_refused() -> None:
+    def change(proto: Any) -> None:
+        proto.pieces[-1].type = int(Kind.USER_DEFINED)
+        proto.pieces.add(piece="é", score=0.0, type=int(Kind.CONTROL))
+
+    with pytest.raises(InputError, match="no seam in its piece 'é'"):
+        fast_tokenizer(SentencePieces(build(change=change)))
+
+
+def test_mistral_v3_is_the_same_in_both_forms(shared_data: Path) -> None:
+    path = shared_data / "tokenizers" / "mistral-v3-32768.tokenizer.model"
+    pieces = SentencePieces.read(path)
+    fast = FastEncoder.parse(json.dumps(fast_tokenizer(pieces)))
+    own = "[REFERENCE_DOC_1]"
+    texts = [*HARD_TEXTS, *every_code_point()]
+    texts += [
+        f"{a}{own}{b}" for a in ("", " ", "a") for b in ("<s>", "[INST]", "<0x0A>", "9]", own)
+    ]
+    texts += [f"{own}{piece}{own}" for piece in pieces.pieces[::7]]
+    assert fast.encode_batch(texts) == pieces.encode_batch(texts)
+
+
+def test_a_character_map_has_no_equal_fast_form(shared_data: Path) -> None:
+    """Why such models are refused: their own map, in `tokenizers`, gives other text."""
+    from tokenizers.normalizers import Precompiled
+
+    path = shared_data / "tokenizers" / "gogpt-zh-40k.sp.model"
+    spec = parse_model(path.read_bytes(), "x").normalizer_spec
+    mapped = Precompiled(spec.precompiled_charsmap)
+    normalize = sentencepiece.SentencePieceProcessor(model_file=str(path)).normalize
+    texts = ["か\u3099", "e\u0327\u0301x"]
+    assert [normalize(text) for text in texts] == ["▁が", "▁\u0229\u0301x"]
+    assert [mapped.normalize_str(text) for text in texts] == ["か\u3099", "\u0229x"]
 
 
 def test_a_model_with_a_normaliser_is_refused(shared_data: Path, tmp_path: Path) -> None:

@@ -13,18 +13,18 @@ from lingraft import jit
 
 @pytest.fixture(autouse=True)
 def forgotten() -> None:
-    jit._cache_folder.cache_clear()
+    jit.cache_folder.cache_clear()
 
 
 def test_the_cache_is_named_after_all_kernel_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
-    first = jit._cache_folder()
-    jit._cache_folder.cache_clear()
+    first = jit.cache_folder()
+    jit.cache_folder.cache_clear()
     monkeypatch.setattr(jit, "_digest", lambda: "other")
     assert Path(first).parent == tmp_path
-    assert jit._cache_folder() == str(tmp_path / "lingraft-kernels-other")
+    assert jit.cache_folder() == str(tmp_path / "lingraft-kernels-other")
 
 
 def test_a_changed_helper_changes_the_digest(
@@ -45,7 +45,7 @@ def test_without_a_place_for_it_nothing_is_kept(
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path / "file"))
     with caplog.at_level(logging.WARNING, "lingraft"):
-        assert jit._cache_folder() == ""
+        assert jit.cache_folder() == ""
     assert "made anew" in caplog.text
 
     @jit.jit

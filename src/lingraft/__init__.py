@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import vocab
+    from . import tokenizer, vocab
     from .api import CheckResult, Difference, check, diff, run, show, verify
     from .errors import (
         DiskFullError,
@@ -23,11 +23,13 @@ if TYPE_CHECKING:
         UsageError,
         VerifyError,
     )
+    from .exact import Encoder
 
 __all__ = [
     "CheckResult",
     "Difference",
     "DiskFullError",
+    "Encoder",
     "InputError",
     "LingraftError",
     "LockedError",
@@ -42,6 +44,7 @@ __all__ = [
     "diff",
     "run",
     "show",
+    "tokenizer",
     "verify",
     "vocab",
 ]
@@ -49,7 +52,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _API = {"CheckResult", "Difference", "check", "diff", "run", "show", "verify"}
-_STAGES = {"vocab"}
+_STAGES = {"tokenizer", "vocab"}
 """Stages that can be used by themselves, as `lingraft.vocab.search`."""
 
 
@@ -59,5 +62,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'lingraft' has no attribute {name!r}")
     if name in _STAGES:
         return importlib.import_module(f".{name}", __name__)
-    module = importlib.import_module(".api" if name in _API else ".errors", __name__)
+    place = ".api" if name in _API else ".exact" if name == "Encoder" else ".errors"
+    module = importlib.import_module(place, __name__)
     return getattr(module, name)

@@ -28,6 +28,7 @@ __all__ = [
     "FastSentencePieceBase",
     "RuleArrays",
     "SentencePieceBase",
+    "find_tokenizer_file",
     "locate_tokenizer",
     "read_base",
 ]
@@ -116,6 +117,19 @@ def read_base(name: str) -> BaseTokenizer:
         InputError: There is no tokenizer in that place, or one of another kind.
         UsageError: There is no such place.
     """
+    path = find_tokenizer_file(name)
+    if path.suffix != ".json":
+        return SentencePieceBase(SentencePieces.read(path))
+    return read_fast_base(path)
+
+
+def find_tokenizer_file(name: str) -> Path:
+    """Find the file of a tokenizer; what `name` may be, `read_base` tells.
+
+    Raises:
+        InputError: The folder holds none, or there is no such file.
+        UsageError: There is no such place.
+    """
     path = locate_tokenizer(name)
     if path.is_dir():
         found = [path / file for file in _FILES if (path / file).is_file()]
@@ -123,10 +137,8 @@ def read_base(name: str) -> BaseTokenizer:
             raise InputError(
                 f"{name}: holds neither {' nor '.join(_FILES)}.", way_out="Name the file itself."
             )
-        path = found[0]
-    if path.suffix != ".json":
-        return SentencePieceBase(SentencePieces.read(path))
-    return read_fast_base(path)
+        return found[0]
+    return path
 
 
 def locate_tokenizer(name: str) -> Path:

@@ -38,7 +38,7 @@ class BaseTokenizer(ABC):
 
     Attributes:
         name: What messages call it.
-        family: "sentencepiece" | "byte-level".
+        family: "sentencepiece" | "byte-level"; "other" is used, never extended.
         size: V, the number of ids: one more than the largest.
         has_byte_fallback: Whether every text has a spelling (true of all that are accepted).
         has_normalizer: Whether text may change before it is cut, other than spaces.
@@ -46,7 +46,7 @@ class BaseTokenizer(ABC):
     """
 
     name: str
-    family: Literal["sentencepiece", "byte-level"]
+    family: Literal["sentencepiece", "byte-level", "other"]
     size: int
     has_byte_fallback: bool = True
     has_normalizer: bool

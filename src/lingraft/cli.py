@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_tokenizer import app as tokenizer_app
 from .cli_vocab import app as vocab_app
 from .errors import LingraftError
 
@@ -36,6 +37,7 @@ app = typer.Typer(
 )
 
 app.add_typer(vocab_app, name="vocab")
+app.add_typer(tokenizer_app, name="tokenizer")
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, as recipes/demo.toml.")]
 RunPath = Annotated[Path, typer.Argument(help="A run (runs/demo) or one stage of it.")]

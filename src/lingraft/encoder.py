@@ -61,10 +61,20 @@ class FastEncoder:
         """Number of pieces."""
         return int(self._tokenizer.get_vocab_size())
 
+    def vocabulary(self) -> dict[str, int]:
+        """Give every piece, added tokens included, with its id."""
+        vocabulary: dict[str, int] = self._tokenizer.get_vocab()
+        return vocabulary
+
     @property
     def model(self) -> Any:
         """The bare `tokenizers` model: merge rules without normaliser and pre-tokenizer."""
         return self._tokenizer.model
+
+    def normalize(self, text: str) -> str:
+        """Give the text that the normaliser makes of a text."""
+        normalizer = self._tokenizer.normalizer
+        return text if normalizer is None else str(normalizer.normalize_str(text))
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Give the ids of each text: no special tokens, literal "<s>" stays text."""

@@ -1,163 +1,215 @@
 """Encode text exactly as the tokenizer's own library does, and much faster.
 
-Only what can be proved is done here: SentencePiece BPE with byte fallback that changes nothing of
-the text but spaces. Everything else goes through its own library, and `reason` says why.
+Only what can be proved is done here; any other tokenizer goes through its own library, and
+`reason` says why. A single text may go there, too: where it holds a token that the library reads
+out of it. What was compiled is compared with the library on texts that tokenizers are known to
+differ on, before it is used.
 """
 
 from __future__ import annotations
 
+import logging
 import os
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import pairwise
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from .bases import SentencePieceBase, read_base
 from .basetypes import BaseTokenizer
-from .merging import Cache, Rules, encode_documents, new_cache, pair_table
-from .pieces import SPACE, Kind, parse_model
+from .cutting import encode_documents
+from .errors import InputError
+from .fronts import MAX_ADDED
+from .othertokenizers import OtherTokenizer, read_tokenizer
+from .partcache import Cache, new_cache
+from .rulesets import Machine, NotExactError, build_machine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 __all__ = ["Encoder"]
 
 Int32 = npt.NDArray[np.int32]
 
-_NUM_POINTS = 0x110000
 _CACHE_PARTS = 1 << 18
 _TASK_CHARS = 1 << 19
+_PROBES = (
+    "", " ", "  ", "a", " a  b ", "\n\n \t\r\n x", "The 1st: it's 12,345.67% (ok)?!", "I'LL we'Ve",
+    "中文 and English，混在一起。", "ｆｕｌｌ　ｗｉｄｔｈ ﬁ", "e\u0301 é 각 \u1100\u1161", "▁ ▁▁a",
+    "👨\u200d👩\u200d👧 ❤\ufe0f", "<s></s><0x0A> <unk>", "\0\x01", "𠀀𪚥", "a" * 70, " " * 70 + "x",
+    "哈" * 70, "हिन्दी ไทย עברית", "x\x0b\x0c y\u2003z\u3000", "2024年", "'s 'S 'ſ",
+)  # fmt: skip
+"""Texts on which a compiled tokenizer is compared with its library before it is trusted."""
+_log = logging.getLogger("lingraft")
 
 
 class Encoder:
     """Text to ids, without special pieces, as `sentencepiece` or `tokenizers` gives them.
 
+    Special pieces are never read out of text: literal "<s>" stays text.
+
     Attributes:
         base: The tokenizer.
         reason: Why its own library is used; "" where the compiled encoder is.
+        library: What encodes: "compiled", "sentencepiece" or "tokenizers".
     """
 
-    def __init__(self, tokenizer: str | Path | BaseTokenizer) -> None:
+    def __init__(self, tokenizer: str | Path | BaseTokenizer, *, warn: bool = True) -> None:
         """Prepare a tokenizer.
 
         Args:
             tokenizer: A `tokenizer.model`, a `tokenizer.json`, a folder of one, a hub name, or one
                 that was read.
+            warn: Whether the log `lingraft` tells why its own library is used.
 
         Raises:
             InputError: It is none that can be read.
             UsageError: There is no such place.
         """
         self.base: BaseTokenizer = (
-            tokenizer if isinstance(tokenizer, BaseTokenizer) else read_base(str(tokenizer))
+            tokenizer if isinstance(tokenizer, BaseTokenizer) else read_tokenizer(str(tokenizer))
         )
-        self.reason = _why_not(self.base)
-        self._rules = None if self.reason else _compile(self.base)
-        self._local = threading.local()
+        self._caches: list[Cache] = []
+        self._machine: Machine | None = None
+        self.reason = ""
+        try:
+            self._machine = build_machine(self.base)
+            self._check()
+        except NotExactError as error:
+            self._machine = None
+            self.reason = str(error)
+            if isinstance(self.base, OtherTokenizer):
+                self.reason = self.base.why
+            if warn:
+                _log.warning("%s: encoded by its own library: %s", self.base.name, self.reason)
+        self.library = "compiled"
+        if self.reason:
+            is_fast = self.base.name.endswith(".json")
+            self.library = "tokenizers" if is_fast else "sentencepiece"
 
     def encode(self, text: str) -> Int32:
-        """Give the ids of a text."""
+        """Give the ids of a text.
+
+        Raises:
+            InputError: It holds half of a surrogate pair, which is no character.
+        """
         return self.encode_batch([text], num_threads=1)[0]
 
     def encode_batch(self, texts: Sequence[str], num_threads: int | None = None) -> list[Int32]:
-        """Give the ids of many texts; None: a thread for each core."""
-        if self._rules is None:
-            return [np.array(ids, np.int32) for ids in self.base.encode_batch(texts)]
+        """Give the ids of many texts; None: a thread for each core.
+
+        Raises:
+            InputError: One holds half of a surrogate pair, which is no character.
+        """
         if not texts:
             return []
         tasks = _split(texts)
         threads = num_threads or len(os.sched_getaffinity(0))
-        if threads == 1 or len(tasks) == 1:
+        if self._machine is None or threads == 1 or len(tasks) == 1:
             return [ids for task in tasks for ids in self._encode(task)]
-        with ThreadPoolExecutor(threads) as pool:
+        with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
             return [ids for part in pool.map(self._encode, tasks) for ids in part]
 
-    def _encode(self, texts: Sequence[str]) -> list[Int32]:
-        assert self._rules is not None
-        documents = [text.encode() for text in texts]
+    def encode_words(self, texts: Sequence[str]) -> list[Int32]:
+        """Give the ids of many texts with BORDER between pre-tokens, where there are any.
+
+        Raises:
+            InputError: One holds half of a surrogate pair, which is no character.
+        """
+        return [ids for task in _split(texts) for ids in self._encode(task, has_borders=True)]
+
+    def _encode(self, texts: Sequence[str], *, has_borders: bool = False) -> list[Int32]:
+        if self._machine is None:
+            _refuse_surrogates(texts)
+            return self._by_library(texts, has_borders=has_borders)
+        prepared = [self._machine.front.prepare(text) for text in texts]
+        left = [n for n, text in enumerate(prepared) if text is None]
+        has_borders = has_borders and len(self._machine.program.ends_L) > 0
+        ours = [text for text in prepared if text is not None]
+        ids = self._compiled(self._machine, ours, has_borders=has_borders)
+        if left:
+            rest = iter(ids)
+            theirs = self._by_library([texts[n] for n in left], has_borders=has_borders)
+            found = dict(zip(left, theirs, strict=True))
+            return [found[n] if n in found else next(rest) for n in range(len(texts))]
+        return ids
+
+    def _compiled(
+        self, machine: Machine, texts: Sequence[str], *, has_borders: bool
+    ) -> list[Int32]:
+        if not texts:
+            return []
+        try:
+            documents = [text.encode() for text in texts]
+        except UnicodeEncodeError:
+            _refuse_surrogates(texts)
+            raise
         content_N = np.frombuffer(b"".join(documents), np.uint8)
         ends_D = np.cumsum([len(document) for document in documents], dtype=np.int64)
-        longest = max(map(len, texts))
-        ids_T = np.empty(len(content_N) + len(texts), np.int32)
         id_ends_D = np.zeros(len(texts), np.int64)
-        room = np.empty(longest + 1, np.int32)
-        num = encode_documents(
-            self._rules, self._cache(), content_N, ends_D, room, ids_T, id_ends_D
-        )
-        return np.split(ids_T[:num].copy(), id_ends_D[:-1])
+        num_points = sum(map(len, texts))
+        rules, cuts, program = machine.rules_H2, machine.cuts, machine.program
+        with self._cache() as cache:
+            ids_T = encode_documents(
+                rules, cuts, program, cache, content_N, ends_D, num_points, has_borders, id_ends_D
+            )
+        begins, ends = [0, *id_ends_D[:-1].tolist()], id_ends_D.tolist()
+        if has_borders:  # none after the last pre-token
+            ends = [max(begin, end - 1) for begin, end in zip(begins, ends, strict=True)]
+        return [ids_T[begin:end] for begin, end in zip(begins, ends, strict=True)]
 
-    def _cache(self) -> Cache:
-        """The cache of this thread."""
-        if not hasattr(self._local, "cache"):
-            self._local.cache = new_cache(_CACHE_PARTS)
-        cache: Cache = self._local.cache
-        return cache
+    def _by_library(self, texts: Sequence[str], *, has_borders: bool = False) -> list[Int32]:
+        if has_borders:
+            return self.base.encode_words(texts)
+        return [np.array(ids, np.int32) for ids in self.base.encode_batch(texts)]
 
+    @contextmanager
+    def _cache(self) -> Iterator[Cache]:
+        """Lend a cache that no other thread uses; it stays warm for the next one."""
+        try:
+            cache = self._caches.pop()
+        except IndexError:
+            cache = new_cache(_CACHE_PARTS)
+        yield cache
+        self._caches.append(cache)
 
-def _why_not(base: BaseTokenizer) -> str:
-    """Tell what keeps the compiled encoder from being exact; "" if nothing does."""
-    if base.family != "sentencepiece":
-        return "a byte-level tokenizer"
-    if not isinstance(base, SentencePieceBase):
-        return "a tokenizer.json of SentencePiece kind; its tokenizer.model would do"
-    spec = parse_model(base.pieces.proto, base.name).normalizer_spec
-    if base.has_normalizer or spec.remove_extra_whitespaces:
-        return "it normalises text before it is cut"
-    if Kind.USER_DEFINED in base.pieces.kinds:
-        return "it has user-defined pieces"
-    if base.find_piece(SPACE) is None:
-        return "it has no piece for a space"
-    return ""
+    def _check(self) -> None:
+        """Compare with the library on texts that tokenizers differ on.
 
-
-def _compile(base: BaseTokenizer) -> Rules:
-    assert isinstance(base, SentencePieceBase)
-    normal = [id for id in range(base.size) if base.is_normal(id)]
-    ids = {base.piece(id): id for id in normal}
-    longer = {piece: id for piece, id in ids.items() if len(piece) > 1}
-    chars = sorted({char for piece in longer for char in piece})
-    number_of_point = np.zeros(_NUM_POINTS, np.int32)
-    number_of_point[[ord(char) for char in chars]] = np.arange(1, len(chars) + 1)
-    together = np.zeros((len(chars) + 1, len(chars) // 8 + 1), np.uint8)
-    for piece in longer:
-        for a, b in pairwise(number_of_point[[ord(char) for char in piece]].tolist()):
-            together[a, b >> 3] |= 1 << (b & 7)
-    id_of_point = np.full(_NUM_POINTS, -1, np.int32)
-    for piece, id in ids.items():
-        if len(piece) == 1:
-            id_of_point[ord(piece)] = id
-    keys_H, joined_H2 = _rule_table(base, ids, longer)
-    byte_ids = np.array(base.byte_ids, np.int32)
-    spec = parse_model(base.pieces.proto, base.name).normalizer_spec
-    return Rules(
-        number_of_point,
-        together,
-        id_of_point,
-        byte_ids,
-        keys_H,
-        joined_H2,
-        base.size,
-        bool(spec.add_dummy_prefix),
-    )
+        Raises:
+            NotExactError: They differ, or there are too many tokens to look for in every text.
+        """
+        assert self._machine is not None
+        if self._machine.front.num_added > MAX_ADDED:
+            raise NotExactError(
+                f"it reads {self._machine.front.num_added:,} added tokens out of texts"
+            )
+        specials = [self.base.piece(id) for id in range(min(self.base.size, 8))]
+        probes = [*_PROBES, *(f"a{piece} {piece}b" for piece in specials)]
+        for text, mine, theirs in zip(
+            probes, self._encode(probes), self._by_library(probes), strict=True
+        ):
+            if mine.tolist() != theirs.tolist():
+                raise NotExactError(f"compiled, it differs from its library on {text!r}")
 
 
-def _rule_table(
-    base: SentencePieceBase, ids: dict[str, int], longer: dict[str, int]
-) -> tuple[npt.NDArray[np.uint64], Int32]:
-    scores = base.pieces.scores
-    order = sorted({scores[id] for id in longer.values()}, reverse=True)
-    ranks = {score: rank for rank, score in enumerate(order)}
+def _refuse_surrogates(texts: Sequence[str]) -> None:
+    """Refuse texts that hold half of a surrogate pair.
 
-    def symbol(text: str) -> int:
-        return ids.get(text, base.size + ord(text) if len(text) == 1 else -1)
-
-    rows = [
-        (symbol(piece[:cut]), symbol(piece[cut:]), id, ranks[scores[id]])
-        for piece, id in longer.items()
-        for cut in range(1, len(piece))
-    ]
-    return pair_table([row for row in rows if row[0] >= 0 and row[1] >= 0])
+    Raises:
+        InputError: One does; it is named.
+    """
+    for n, text in enumerate(texts):
+        at = next((i for i, char in enumerate(text) if 0xD800 <= ord(char) < 0xE000), -1)
+        if at >= 0:
+            raise InputError(
+                f"text {n} holds U+{ord(text[at]):04X}, half of a surrogate pair, at {at}.",
+                effect="It is no character, and has no UTF-8.",
+                way_out="Read the text with the right encoding, or leave such characters out.",
+            )
 
 
 def _split(texts: Sequence[str]) -> list[Sequence[str]]:

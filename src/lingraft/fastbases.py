@@ -19,23 +19,30 @@ from .encoder import FastEncoder
 from .errors import InputError
 from .pieces import SPACE
 
-__all__ = ["ByteLevelBase", "FastSentencePieceBase", "read_fast_base"]
+__all__ = ["BYTE_OF", "ByteLevelBase", "FastSentencePieceBase", "read_fast_base"]
 
 _UNLIKE = ("dropout", "continuing_subword_prefix", "end_of_word_suffix")
 
 
 class _FastBase(BaseTokenizer):
-    """What both kinds of `tokenizer.json` share."""
+    """What both kinds of `tokenizer.json` share.
+
+    Attributes:
+        content: Of the file.
+    """
 
     def __init__(self, content: str, name: str) -> None:
         """Load the content of a `tokenizer.json`; messages call it `name`."""
         self.name = name
-        self._content = content
+        self.content = content
         self.digest = hashlib.sha256(content.encode()).hexdigest()
         spec: dict[str, Any] = json.loads(content)
         self._encoder = FastEncoder.parse(content, name)
         self._vocab: dict[str, int] = spec["model"]["vocab"]
         self._added = {token["id"]: token for token in spec.get("added_tokens") or []}
+        self.normalizers = _parts_of(spec.get("normalizer"))
+        self.pre_tokenizers = _parts_of(spec.get("pre_tokenizer"))
+        self.ignores_merges = bool(spec["model"].get("ignore_merges"))
         self._merges = [
             tuple(merge.split(" ")) if isinstance(merge, str) else (merge[0], merge[1])
             for merge in spec["model"]["merges"]
@@ -46,6 +53,20 @@ class _FastBase(BaseTokenizer):
             self._pieces[id] = piece
         for id, token in self._added.items():
             self._pieces[id] = token["content"]
+
+    @property
+    def vocabulary(self) -> Mapping[str, int]:
+        """Pieces of the vocabulary, added tokens only where they stand in it."""
+        return self._vocab
+
+    @property
+    def added_tokens(self) -> Sequence[Mapping[str, Any]]:
+        """The added tokens as the file has them."""
+        return list(self._added.values())
+
+    def normalize(self, text: str) -> str:
+        """Give the text that is cut into pieces."""
+        return self._encoder.normalize(text)
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Give the ids of each text, as `tokenizers` does."""
@@ -91,7 +112,12 @@ class FastSentencePieceBase(_FastBase):
         self._bytes = {byte: id for byte, id in enumerate(bytes_) if id is not None}
         self._byte_of = {id: byte for byte, id in self._bytes.items()}
         check_bytes(name, spec["model"]["byte_fallback"], len(self._bytes))
-        self.has_normalizer = not all(map(_only_marks_spaces, _parts_of(spec.get("normalizer"))))
+        self.has_normalizer = not all(map(_only_marks_spaces, self.normalizers))
+
+    @property
+    def byte_ids(self) -> list[int]:
+        """Ids of the 256 byte pieces."""
+        return [self._bytes[byte] for byte in range(256)]
 
     def is_normal(self, id: int) -> bool:
         """Whether a piece is in the vocabulary, no added token and no byte."""
@@ -109,6 +135,10 @@ class FastSentencePieceBase(_FastBase):
         """Give the id of the character's piece, or of its bytes."""
         id = self._vocab.get(data.decode())
         return (id,) if id is not None else tuple(self._bytes[byte] for byte in data)
+
+    def spell_piece(self, piece: str) -> list[int]:
+        """Give the ids that the merge rules alone make of a piece: no prefix, no special pieces."""
+        return [token.id for token in self._encoder.model.tokenize(piece)]
 
 
 class ByteLevelBase(_FastBase):
@@ -128,6 +158,11 @@ class ByteLevelBase(_FastBase):
         check_bytes(name, True, known)
         self.has_normalizer = spec.get("normalizer") is not None
 
+    @property
+    def byte_ids(self) -> list[int]:
+        """Ids of the 256 bytes."""
+        return [self._vocab[char] for char in _BYTE_CHARS]
+
     def encode_words(self, texts: Sequence[str]) -> list[Int32]:
         """Give the ids of each text with BORDER between pre-tokens."""
         return [_mark_borders(ids, words) for ids, words in self._encoder.encode_words(texts)]
@@ -138,7 +173,7 @@ class ByteLevelBase(_FastBase):
             token = self._added[id]
             return b"" if token["special"] else token["content"].encode()
         try:
-            return bytes(_BYTE_OF[char] for char in self._pieces[id])
+            return bytes(BYTE_OF[char] for char in self._pieces[id])
         except KeyError:  # no spelling of bytes: no merge rule can reach it
             return b""
 
@@ -152,12 +187,12 @@ class ByteLevelBase(_FastBase):
 
     def read_piece(self, piece: str) -> bytes:
         """Give the bytes of a piece from its spelling."""
-        return bytes(_BYTE_OF[char] for char in piece)
+        return bytes(BYTE_OF[char] for char in piece)
 
     @cached_property
     def _rules(self) -> Any:
         """The merge rules alone: with `ignore_merges` a whole pre-token would be looked up."""
-        model = FastEncoder.parse(self._content, self.name).model
+        model = FastEncoder.parse(self.content, self.name).model
         model.ignore_merges = False
         return model
 
@@ -233,4 +268,4 @@ def _byte_chars() -> str:
 
 
 _BYTE_CHARS = _byte_chars()
-_BYTE_OF = {char: byte for byte, char in enumerate(_BYTE_CHARS)}
+BYTE_OF = {char: byte for byte, char in enumerate(_BYTE_CHARS)}

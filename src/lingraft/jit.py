@@ -18,25 +18,36 @@ from typing import Any, TypeVar
 
 import numba
 
-__all__ = ["jit"]
+__all__ = ["cache_folder", "jit", "jit_inline"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _log = logging.getLogger("lingraft")
+_IN_SPINE = ("cutting", "jit", "merging", "partcache", "splitting")
+"""Spine modules that hold kernels."""
 
 
 def jit(function: _F) -> _F:
     """Compile a function of numbers and arrays with numba."""
-    folder, before = _cache_folder(), numba.config.CACHE_DIR
+    return _compile(function, "never")
+
+
+def jit_inline(function: _F) -> _F:
+    """Compile a function into each of its callers: for what is called once a character."""
+    return _compile(function, "always")
+
+
+def _compile(function: _F, inline: str) -> _F:
+    folder, before = cache_folder(), numba.config.CACHE_DIR
     numba.config.CACHE_DIR = folder or before  # other users of numba keep theirs
     try:
-        compiled: _F = numba.njit(cache=bool(folder), nogil=True)(function)
+        compiled: _F = numba.njit(cache=bool(folder), nogil=True, inline=inline)(function)
     finally:
         numba.config.CACHE_DIR = before
     return compiled
 
 
 @cache
-def _cache_folder() -> str:
+def cache_folder() -> str:
     """Give the cache folder of these very sources; "" where none can be written."""
     given = os.environ.get("NUMBA_CACHE_DIR", "")
     homes = [Path(given)] if given else [Path(__file__).parent / "__pycache__", _user_cache()]
@@ -62,6 +73,7 @@ def _digest() -> str:
     """Digest every module that may hold a kernel, or a number that is compiled into one."""
     root = Path(__file__).parent
     content = hashlib.sha256()
-    for path in sorted([root / "jit.py", root / "merging.py", *(root / "vocab").glob("*.py")]):
+    spine = [root / f"{name}.py" for name in _IN_SPINE]
+    for path in sorted([*spine, *(root / "vocab").glob("*.py")]):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]

@@ -130,6 +130,10 @@ class SentencePieces:
         batch: list[list[int]] = self._processor.encode(list(texts))
         return batch
 
+    def normalize(self, text: str) -> str:
+        """Give the text that is cut into pieces: normalised, spaces marked, prefix before it."""
+        return str(self._processor.normalize(text))
+
     def decode(self, ids: Sequence[int]) -> str:
         """Give the text of ids; bytes that are no UTF-8 become U+FFFD."""
         text: str = self._processor.decode(list(ids))

@@ -19,7 +19,14 @@ import regex
 
 from .errors import InputError, UsageError
 
-__all__ = ["PROLONGED", "check_scripts", "find_scripts", "in_scripts", "script_runs"]
+__all__ = [
+    "PROLONGED",
+    "UNSPACED",
+    "check_scripts",
+    "find_scripts",
+    "in_scripts",
+    "script_runs",
+]
 
 # fmt: off
 _NAMES = (
@@ -41,6 +48,11 @@ _JAPANESE = ("Han", "Hiragana", "Katakana")
 _KANA = ("Hiragana", "Katakana")
 PROLONGED = "\u30fc"
 """The prolonged sound mark of Japanese: Common to Unicode, kana to sentencepiece, and to us."""
+UNSPACED = (
+    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Yi",
+    "Javanese", "Balinese", "Tai_Le", "New_Tai_Lue", "Tai_Tham", "Tai_Viet",
+)  # fmt: skip
+"""Scripts written without spaces between words."""
 _COMPANION_FRAC, _KANA_FRAC = 0.10, 0.01
 
 

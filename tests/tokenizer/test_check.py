@@ -15,7 +15,7 @@ from lingraft.errors import InputError, VerifyError
 from lingraft.fast import fast_tokenizer
 from lingraft.pieces import SentencePieces
 from lingraft.tokenizer.check import Checker, Compared, check_base_kept, find_unreachable
-from lingraft.tokenizer.extend import PieceRow, extend_model
+from lingraft.tokenizer.piecerules import PieceRow, extend_model
 from lingraft.tokenizer.hard import HARD_TEXTS, every_code_point, texts_around
 
 BASE = SentencePieces(build())

@@ -18,7 +18,7 @@ from lingraft.bases import ByteLevelBase
 from lingraft.encoder import FastEncoder
 from lingraft.errors import InputError, UsageError
 from lingraft.pieces import SentencePieces
-from lingraft.tokenizer.extend import PieceRow, extend_model
+from lingraft.tokenizer.piecerules import PieceRow, extend_model
 from lingraft.vocab.alphabet import Alphabet
 from lingraft.vocab.chars import Row
 from lingraft.vocab.grid import Grid, default_char_counts

@@ -16,7 +16,7 @@ from small_tokenizers import trained
 from lingraft.encoder import FastEncoder
 from lingraft.pieces import SentencePieces
 from lingraft.text import in_scripts
-from lingraft.tokenizer.extend import PieceRow, extend_model
+from lingraft.tokenizer.piecerules import PieceRow, extend_model
 from lingraft.vocab.chars import Row
 from lingraft.vocab.command import SearchResult
 

@@ -13,15 +13,18 @@ import json
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from ..bases import SentencePieceBase
 from ..encoder import FastEncoder
 from ..errors import VerifyError
 from ..fast import fast_tokenizer
 from ..pieces import SPACE, SentencePieces
+from .added import added_pieces
+from .differences import Side, cut_text, first_difference, show_sides
+from .kept import model_changes
+from .reach import find_lost
 
 __all__ = ["Checker", "Compared", "check_base_kept", "find_unreachable"]
 
-_SHOWN = 8
-"""Pieces shown from the first difference on."""
 _WAY_OUT = "Do not ship this tokenizer; report the text with the base tokenizer's name."
 
 
@@ -47,21 +50,14 @@ def check_base_kept(base: SentencePieces, extended: SentencePieces) -> None:
     Raises:
         VerifyError: It does not; the first id that differs is named.
     """
-    size = len(base.pieces)
-    if len(extended.pieces) < size:
+    changes = model_changes(base, extended)
+    if changes:
         raise VerifyError(
-            f"{extended.name}: {len(extended.pieces)} pieces, the base has {size}.",
+            f"{extended.name}: {changes[0]}.",
+            effect="The model would read other text than it was trained on.",
             way_out=_WAY_OUT,
         )
-    for id in range(size):
-        mine = (extended.pieces[id], extended.scores[id], extended.kinds[id])
-        theirs = (base.pieces[id], base.scores[id], base.kinds[id])
-        if mine != theirs:
-            raise VerifyError(
-                f"{extended.name}: id {id} is {mine}; in the base it is {theirs}.",
-                effect="The model would read other text than it was trained on.",
-                way_out=_WAY_OUT,
-            )
+    size = len(base.pieces)
     ceiling = min(base.scores)
     for id in range(size, len(extended.pieces)):
         if extended.scores[id] >= ceiling:
@@ -76,8 +72,8 @@ def check_base_kept(base: SentencePieces, extended: SentencePieces) -> None:
 
 def find_unreachable(extended: SentencePieces, num_base: int) -> list[str]:
     """List the added pieces that, alone, are not encoded as themselves."""
-    added = extended.pieces[num_base:]
-    return [p for id, p in enumerate(added, num_base) if extended.spell(p) != [id]]
+    base = SentencePieceBase(extended)
+    return find_lost(base, added_pieces(base, num_base))
 
 
 class Checker:
@@ -153,7 +149,7 @@ class Checker:
                 if given_back[n] == text and results[n] != text:
                     raise VerifyError(
                         f"{where}: {name} does not decode a text that the base does.\n"
-                        f"  text: {_cut(text)}\n  decoded: {_cut(results[n])}",
+                        f"  text: {cut_text(text)}\n  decoded: {cut_text(results[n])}",
                         way_out=_WAY_OUT,
                     )
 
@@ -176,20 +172,11 @@ class Checker:
         effect: str,
     ) -> VerifyError:
         """Show two encodings piece by piece, from a little before they part."""
-        pairs = enumerate(zip(left[1], right[1], strict=False))
-        shorter = min(len(left[1]), len(right[1]))
-        first = next((i for i, (a, b) in pairs if a != b), shorter)
-        start = max(0, first - 2)
+        sides = Side(*left), Side(*right)
+        first = first_difference(left[1], right[1])
         lines = [
-            f"{where}: {left[0]} and {right[0]} encode a text differently, from token {first}."
+            f"{where}: {left[0]} and {right[0]} encode a text differently, from token {first}.",
+            f"text: {cut_text(text)}",
+            *show_sides(*sides, self._extended.pieces.__getitem__),
         ]
-        lines.append(f"  text: {_cut(text)}")
-        for name, ids in (left, right):
-            shown = " | ".join(self._extended.pieces[id] for id in ids[start : start + _SHOWN])
-            lines.append(f"  {name}, from token {start}: {shown}")
-        return VerifyError("\n".join(lines), effect=effect, way_out=_WAY_OUT)
-
-
-def _cut(text: str) -> str:
-    shown = repr(text)
-    return shown if len(shown) <= 200 else shown[:200] + f"... ({len(text)} characters)"
+        return VerifyError("\n  ".join(lines), effect=effect, way_out=_WAY_OUT)

@@ -14,7 +14,7 @@ from ..progress import Progress
 from ..settings import StageSettings
 from ..store import Artefact, Draft
 from .check import Checker, Compared, check_base_kept, find_unreachable
-from .extend import extend_model, parse_rows
+from .piecerules import extend_model, parse_rows
 from .hard import HARD_TEXTS, every_code_point, texts_around
 from .settings import Efficiency, TokenizerFacts, TokenizerSettings
 

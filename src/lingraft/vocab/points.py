@@ -14,7 +14,7 @@ import numpy.typing as npt
 import regex
 
 from ..errors import UsageError
-from ..text import PROLONGED, in_scripts
+from ..text import PROLONGED, UNSPACED, in_scripts
 
 __all__ = ["NUM_POINTS", "assigned_points", "decode_points", "has_words", "script_classes"]
 
@@ -23,14 +23,9 @@ Int64 = npt.NDArray[np.int64]
 
 NUM_POINTS = sys.maxunicode + 1
 _MAX_CLASSES = 31
-_UNSPACED = (
-    "Han", "Hiragana", "Katakana", "Bopomofo", "Thai", "Lao", "Khmer", "Myanmar", "Tibetan", "Yi",
-    "Javanese", "Balinese", "Tai_Le", "New_Tai_Lue", "Tai_Tham", "Tai_Viet",
-)  # fmt: skip
-"""Scripts written without spaces between words."""
 _SHARED_OR_UNSPACED = regex.compile(
     rf"[{PROLONGED}\p{{Script=Inherited}}"
-    + "".join(rf"\p{{Script={name}}}" for name in _UNSPACED)
+    + "".join(rf"\p{{Script={name}}}" for name in UNSPACED)
     + "]"
 )
 _JAPANESE = regex.compile(r"[\p{Script=Han}\p{Script=Hiragana}\p{Script=Katakana}]")

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ..jit import jit
-from ..merging import find_pair, pair_table
+from ..merging import NO_RULE, find_rule, rule_table
 from .alphabet import Alphabet
 
 __all__ = ["RunScanner"]
@@ -47,8 +47,8 @@ class RunScanner:
         self._starts, self._follows = np.zeros(0x110000, np.bool_), np.zeros(0x110000, np.bool_)
         for left, right in together:
             self._starts[left] = self._follows[right] = True
-        self._together = pair_table([(left, right, 0, 0) for left, right in sorted(together)])
-        self._rules = pair_table(
+        self._together = rule_table([(left, right, 0, 0) for left, right in sorted(together)])
+        self._rules = rule_table(
             list(zip(*(rows.tolist() for rows in rules), strict=True))  # left, right, joined, rank
         )
 
@@ -64,8 +64,8 @@ class RunScanner:
             self._code_of_point,
             self._starts,
             self._follows,
-            *self._together,
-            *self._rules,
+            self._together,
+            self._rules,
             codes,
         )
         if num < 0:
@@ -78,22 +78,17 @@ def _is_target(alphabet: Alphabet, piece: str) -> bool:
 
 
 @jit
-def _has(keys_H: Uint64, left: int, right: int) -> bool:
-    return bool(keys_H[find_pair(keys_H, left, right)] != np.uint64(0xFFFFFFFFFFFFFFFF))
-
-
-@jit
-def _encode_part(codes: Int32, begin: int, end: int, keys_H: Uint64, values_H2: Int32) -> int:
+def _encode_part(codes: Int32, begin: int, end: int, rules_H2: Uint64) -> int:
     """Join the codes of one part in place, best rule first; give its new end."""
     while True:
-        best, where = np.int64(1) << 40, np.int64(-1)
+        best, where = NO_RULE, -1
         for i in range(begin, end - 1):
-            place = find_pair(keys_H, codes[i], codes[i + 1])
-            if keys_H[place] != np.uint64(0xFFFFFFFFFFFFFFFF) and values_H2[place, 1] < best:
-                best, where = np.int64(values_H2[place, 1]), np.int64(i)
+            rule = find_rule(rules_H2, codes[i], codes[i + 1])
+            if rule >> 32 < best >> 32:
+                best, where = rule, i
         if where < 0:
             return end
-        codes[where] = values_H2[find_pair(keys_H, codes[where], codes[where + 1]), 0]
+        codes[where] = best & 0xFFFFFFFF
         for i in range(where + 1, end - 1):
             codes[i] = codes[i + 1]
         end -= 1
@@ -105,10 +100,8 @@ def _scan(
     code_of_point: Int32,
     starts: npt.NDArray[np.bool_],
     follows: npt.NDArray[np.bool_],
-    together_H: Uint64,
-    unused_H2: Int32,
-    keys_H: Uint64,
-    values_H2: Int32,
+    together_H2: Uint64,
+    rules_H2: Uint64,
     codes: Int32,
 ) -> int:
     """Write the codes of UTF-8 text; give their number, or -1 where a part is too long."""
@@ -135,13 +128,13 @@ def _scan(
             and code >= 0
             and starts[before]
             and follows[point]
-            and _has(together_H, before, int(point))
+            and find_rule(together_H2, before, int(point)) != NO_RULE
         )
         if not joins:
             if num - part > 1:
                 if num - part > _MOST_CHARS:
                     return -1
-                num = _encode_part(codes, part, num, keys_H, values_H2)
+                num = _encode_part(codes, part, num, rules_H2)
             part = num
         if code >= 0:
             codes[num] = code

@@ -209,10 +209,8 @@ def make_scan(alphabet: Alphabet) -> Callable[[Sequence[str]], Int32]:
     """Give the fastest exact way from texts to codes."""
     if not alphabet.needs_general_path:
         return RunScanner(alphabet).scan
-    encoder = Encoder(alphabet.base)
-    if encoder.reason:
-        return lambda texts: alphabet.read(texts)[0]
-    return lambda texts: alphabet.read_ids(encoder.encode_batch(texts, num_threads=1))[0]
+    encoder = Encoder(alphabet.base, warn=False)
+    return lambda texts: alphabet.read_ids(encoder.encode_words(texts))[0]
 
 
 def _told(

@@ -8,7 +8,7 @@ from small_tokenizers import build, without_bytes
 
 from lingraft.errors import InputError
 from lingraft.pieces import Kind, SentencePieces
-from lingraft.tokenizer.extend import PieceRow, added_scores, extend_model, parse_rows
+from lingraft.tokenizer.piecerules import PieceRow, added_scores, extend_model, parse_rows
 
 BASE = SentencePieces(build())
 SIZE = len(BASE.pieces)

@@ -1,0 +1,112 @@
+"""What happens to a text before the compiled encoder sees it.
+
+Normalisers are not written anew: a text goes through the tokenizer's own library, unless nothing
+in it can change. A text that holds an added token, which the library reads out of it as it
+stands, is left to the library altogether.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from .pieces import SPACE
+
+__all__ = ["MAX_ADDED", "Front", "is_space_marking"]
+
+MAX_ADDED = 512
+"""More added tokens than these are not looked for one by one."""
+
+
+class Front:
+    """Prepares texts."""
+
+    def __init__(
+        self,
+        normalize: Callable[[str], str] | None = None,
+        added: Sequence[str] = (),
+        *,
+        is_nfc: bool = False,
+    ) -> None:
+        """Give what a tokenizer does first.
+
+        Args:
+            normalize: The library's normaliser.
+            added: Literals that are read out of a text as they stand.
+            is_nfc: Whether the normaliser is Unicode's composition (NFC) and nothing else.
+        """
+        self._normalize, self._added, self._is_nfc = normalize, tuple(added), is_nfc
+
+    @classmethod
+    def of(cls, base: Any, *, changes: bool) -> Front:
+        """Give the front of a base from a `tokenizer.json`."""
+        literals = {token["content"] for token in base.added_tokens if not token.get("special")}
+        if changes:
+            literals |= {base.normalize(literal) for literal in literals}
+        kinds = [part["type"] for part in base.normalizers]
+        normalize = base.normalize if changes else None
+        return cls(normalize, sorted(literals - {""}), is_nfc=kinds == ["NFC"])
+
+    @property
+    def num_added(self) -> int:
+        """How many literals are looked for."""
+        return len(self._added)
+
+    def prepare(self, text: str) -> str | None:
+        """Give the text to encode; None: it is the library's."""
+        if self._added and any(literal in text for literal in self._added):
+            return None
+        if self._normalize is None or (self._is_nfc and _is_composed(text)):
+            return text
+        normalized = self._normalize(text)
+        if self._added and any(literal in normalized for literal in self._added):
+            return None
+        return normalized
+
+
+def is_space_marking(normalizers: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether normalisers do what SentencePiece does to spaces, and nothing else."""
+    kinds = [part["type"] for part in normalizers]
+    return kinds in (["Prepend", "Replace"], ["Replace"], ["Replace", "Prepend"]) and all(
+        part["prepend"] == SPACE
+        if part["type"] == "Prepend"
+        else part["pattern"] == {"String": " "} and part["content"] == SPACE
+        for part in normalizers
+    )
+
+
+def _is_composed(text: str) -> bool:
+    """Whether composition surely leaves the text as it is."""
+    if text.isascii():
+        return True
+    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    return bool(_inert_points()[points].all())
+
+
+@cache
+def _inert_points() -> npt.NDArray[np.bool_]:
+    """Characters that composition neither changes nor joins to another.
+
+    Those of Python's Unicode version; what was added to Unicode since goes through the library,
+    and what was there does not change (Unicode's stability policy).
+    """
+    inert = np.zeros(0x110000, np.bool_)
+    seconds: set[int] = set()
+    for point in range(0x110000):
+        char = chr(point)
+        split = unicodedata.decomposition(char)
+        if split and not split.startswith("<"):
+            seconds.update(int(code, 16) for code in split.split()[1:])
+        inert[point] = (
+            unicodedata.category(char) not in ("Cn", "Cs")
+            and unicodedata.combining(char) == 0
+            and unicodedata.is_normalized("NFC", char)
+        )
+    inert[sorted(seconds)] = False
+    inert[0x1161:0x1200] = False  # vowels and finals that Hangul syllables are composed of
+    return inert

@@ -1,0 +1,240 @@
+"""A tokenizer as arrays for the compiled encoder, or the reason why it cannot be one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .bases import ByteLevelBase, FastSentencePieceBase, SentencePieceBase
+from .basetypes import BaseTokenizer
+from .cutting import Cuts
+from .fronts import Front, is_space_marking
+from .merging import rule_table
+from .neighbours import NUM_POINTS, join_table
+from .partcache import Cache, find_part, hash_part, new_cache, remember_part
+from .patterns import PatternError
+from .pieces import SPACE, Kind, parse_model
+from .programs import GPT2, Digits, compile_patterns
+from .splitting import Program
+
+__all__ = ["Machine", "NotExactError", "build_machine"]
+
+Int32 = npt.NDArray[np.int32]
+
+_NEVER, _ALWAYS, _UNLESS_THERE = 0, 1, 2
+_PLAIN_SPACE = 0x20
+
+
+class NotExactError(Exception):
+    """The compiled encoder cannot be proved to give what the tokenizer's library gives."""
+
+
+class Machine(NamedTuple):
+    """A tokenizer, ready for `cutting.encode_documents`."""
+
+    front: Front
+    rules_H2: npt.NDArray[np.uint64]
+    cuts: Cuts
+    program: Program
+
+
+def build_machine(base: BaseTokenizer) -> Machine:
+    """Turn a tokenizer into arrays.
+
+    Raises:
+        NotExactError: It does something that the arrays cannot say; the message tells what.
+    """
+    if isinstance(base, SentencePieceBase):
+        return _from_model(base)
+    if isinstance(base, FastSentencePieceBase):
+        return _from_fast(base)
+    if isinstance(base, ByteLevelBase):
+        return _from_bytes(base)
+    raise NotExactError("it is no BPE tokenizer with a spelling for every text")
+
+
+def _from_model(base: SentencePieceBase) -> Machine:
+    spec = parse_model(base.pieces.proto, base.name).normalizer_spec
+    changes = base.has_normalizer or spec.remove_extra_whitespaces
+    suffixed = parse_model(base.pieces.proto, base.name).trainer_spec.treat_whitespace_as_suffix
+    through_library = changes or suffixed
+    normal = {base.piece(id): id for id in range(base.size) if base.is_normal(id)}
+    longer = {piece: id for piece, id in normal.items() if len(piece) > 1}
+    scores = base.pieces.scores
+    order = sorted({scores[id] for id in longer.values()}, reverse=True)
+    ranks = {score: rank for rank, score in enumerate(order)}
+
+    def symbol(text: str) -> int:
+        return normal.get(text, base.size + ord(text) if len(text) == 1 else -1)
+
+    rows = [
+        (symbol(piece[:cut]), symbol(piece[cut:]), id, ranks[scores[id]])
+        for piece, id in longer.items()
+        for cut in range(1, len(piece))
+    ]
+    user = {
+        base.piece(id): id for id, kind in enumerate(base.pieces.kinds) if kind is Kind.USER_DEFINED
+    }
+    class_P, together_CB = join_table(piece.encode() for piece in longer)
+    cuts = Cuts(
+        space=_PLAIN_SPACE if through_library else ord(SPACE),
+        prefix=_ALWAYS if spec.add_dummy_prefix and not through_library else _NEVER,
+        class_P=class_P,
+        together_CB=together_CB,
+        id_P=_ids_of_points(normal),
+        byte_ids=np.array(base.byte_ids, np.int32),
+        num_ids=base.size,
+        bytes_merge=False,
+        **_user_arrays(user),
+        whole=new_cache(1),
+    )
+    normalize = base.pieces.normalize if through_library else None
+    rules = rule_table([row for row in rows if row[0] >= 0 and row[1] >= 0])
+    return Machine(Front(normalize), rules, cuts, compile_patterns([]))
+
+
+def _from_fast(base: FastSentencePieceBase) -> Machine:
+    if base.ignores_merges:
+        raise NotExactError("it looks up whole texts before its merge rules")
+    marking = is_space_marking(base.normalizers)
+    changes = bool(base.normalizers) and not marking
+    prefix = _NEVER
+    if marking:
+        prepends = any(part["type"] == "Prepend" for part in base.normalizers)
+        prefix = _ALWAYS if prepends else _NEVER
+    space = ord(SPACE) if marking else _PLAIN_SPACE
+    for part in base.pre_tokenizers:  # Metaspace that keeps texts whole; nothing else is read
+        if part.get("replacement") != SPACE:
+            raise NotExactError(f"it marks spaces with {part.get('replacement')!r}")
+        if changes or marking:
+            raise NotExactError("it marks spaces twice")
+        space = ord(SPACE)
+        scheme = part.get("prepend_scheme", "always")
+        prefix = _NEVER if scheme == "never" else _UNLESS_THERE
+    arrays = base.rule_arrays()
+    class_P, together_CB = join_table(
+        base.piece(id).encode() for id in set(arrays.merged_R.tolist())
+    )
+    cuts = Cuts(
+        space=space,
+        prefix=prefix,
+        class_P=class_P,
+        together_CB=together_CB,
+        id_P=_ids_of_points(base.vocabulary),
+        byte_ids=np.array(base.byte_ids, np.int32),
+        num_ids=base.size,
+        bytes_merge=False,
+        **_user_arrays({}),
+        whole=new_cache(1),
+    )
+    front = Front.of(base, changes=changes)
+    return Machine(front, rule_table(_rows(arrays)), cuts, compile_patterns([]))
+
+
+def _from_bytes(base: ByteLevelBase) -> Machine:
+    patterns, prefixed = _read_pre_tokenizers(base.pre_tokenizers)
+    try:
+        program = compile_patterns(patterns)
+    except PatternError as error:
+        raise NotExactError(f"its pattern for splitting texts uses {error}") from None
+    arrays = base.rule_arrays()
+    class_P, together_CB = join_table(base.piece_bytes(id) for id in set(arrays.merged_R.tolist()))
+    cuts = Cuts(
+        space=_PLAIN_SPACE,
+        prefix=_UNLESS_THERE if prefixed else _NEVER,
+        class_P=class_P,
+        together_CB=together_CB,
+        id_P=_ids_of_points(dict(_single_characters(base))),
+        byte_ids=np.array(base.byte_ids, np.int32),
+        num_ids=base.size,
+        bytes_merge=True,
+        **_user_arrays({}),
+        whole=_whole_pieces(base) if base.ignores_merges else new_cache(1),
+    )
+    front = Front.of(base, changes=bool(base.normalizers))
+    return Machine(front, rule_table(_rows(arrays)), cuts, program)
+
+
+def _rows(arrays: Any) -> list[tuple[int, ...]]:
+    return list(zip(*(column.tolist() for column in arrays), strict=True))
+
+
+def _ids_of_points(pieces: Mapping[str, int]) -> Int32:
+    id_P = np.full(NUM_POINTS, -1, np.int32)
+    for piece, id in pieces.items():
+        if len(piece) == 1:
+            id_P[ord(piece)] = id
+    return id_P
+
+
+def _single_characters(base: ByteLevelBase) -> Iterator[tuple[str, int]]:
+    """Give each character that the merge rules make one id of."""
+    for id in range(base.size):
+        data = base.piece_bytes(id) if base.is_normal(id) else b""
+        try:
+            text = data.decode()
+        except UnicodeDecodeError:
+            continue
+        if len(text) == 1 and base.spell(data) == (id,):
+            yield text, id
+
+
+def _whole_pieces(base: ByteLevelBase) -> Cache:
+    """Collect the pieces that only looking up a whole pre-token gives."""
+    found: list[tuple[str, int]] = []
+    for piece, id in base.vocabulary.items():
+        try:
+            data = base.read_piece(piece)
+            text = data.decode()
+        except (KeyError, UnicodeDecodeError):
+            continue  # stands in no pre-token
+        if text and base.spell(data) != (id,):
+            found.append((text, id))
+    return _fill(found)
+
+
+def _fill(entries: Sequence[tuple[str, int]]) -> Cache:
+    points = sum(len(text) for text, _ in entries)
+    cache = new_cache(len(entries) + points // 8 + 1)
+    for text, id in entries:
+        points_P = np.array([ord(char) for char in text], np.int32)
+        key = hash_part(points_P, 0, len(points_P))
+        found = find_part(cache.slots_H, cache.parts_M, points_P, 0, len(points_P), key)
+        ids = np.array([id], np.int32)
+        remember_part(cache, points_P, 0, len(points_P), key, -1 - found, ids, 0, 1)
+    return cache
+
+
+def _user_arrays(user: Mapping[str, int]) -> dict[str, Any]:
+    """Sort pieces read as they stand: by first character, the longest first."""
+    order = sorted(user, key=lambda piece: (piece[0], -len(piece), piece))
+    first_P = np.full(NUM_POINTS if user else 0, -1, np.int32)
+    for u in reversed(range(len(order))):
+        first_P[ord(order[u][0])] = u
+    return {
+        "user_first_P": first_P,
+        "user_points_M": np.array([ord(char) for piece in order for char in piece], np.int32),
+        "user_ends_U": np.cumsum([len(piece) for piece in order], dtype=np.int64),
+        "user_ids_U": np.array([user[piece] for piece in order], np.int32),
+    }
+
+
+def _read_pre_tokenizers(parts: Sequence[Mapping[str, Any]]) -> tuple[list[str | Digits], bool]:
+    """Give the patterns of a byte-level tokenizer, and whether it puts a space before texts."""
+    patterns: list[str | Digits] = []
+    prefixed = False
+    for n, part in enumerate(parts):
+        match part["type"]:
+            case "Split" if "Regex" in part["pattern"] and part["behavior"] == "Isolated":
+                patterns.append(part["pattern"]["Regex"])
+            case "Digits":
+                patterns.append(Digits(bool(part.get("individual_digits"))))
+            case "ByteLevel" if n == len(parts) - 1 and not (n and part.get("add_prefix_space")):
+                prefixed = bool(part.get("add_prefix_space"))
+                patterns += [GPT2] if part.get("use_regex", True) else []
+            case kind:
+                raise NotExactError(f"it splits texts by {kind} in a way that is not compiled")
+    return patterns, prefixed

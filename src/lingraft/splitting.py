@@ -1,0 +1,180 @@
+"""Pre-tokenisation, compiled: a regular expression is run over the code points of a text.
+
+A program is a list of instructions for one backtracking machine: alternatives in their order,
+greedy repetition, one-character look-ahead; that is what the patterns of byte-level tokenizers
+need, and `patterns` refuses the rest. A pattern is searched from left to right; what lies between
+two matches is a piece, too. Several patterns may follow one another, each splitting the pieces of
+the one before.
+
+Shapes: I instructions, A alternatives, L levels (patterns), P code points.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from .jit import jit, jit_inline
+
+__all__ = [
+    "AHEAD",
+    "CLASS",
+    "JUMP",
+    "MATCH",
+    "NOT_AHEAD",
+    "OWN",
+    "SPLIT",
+    "STAR",
+    "STAR_OWN",
+    "Program",
+    "split_points",
+]
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
+Uint32 = npt.NDArray[np.uint32]
+
+MATCH, CLASS, SPLIT, JUMP, STAR, STAR_OWN, OWN, AHEAD, NOT_AHEAD = range(9)
+"""Instructions: the end; one character of a class; try `one`, then `two`; go to `one`; as many of
+a class as there are, giving back on failure, or never; one of a class if there is one, never given
+back; the next character is of a class; it is not, or there is none."""
+_STACK = 256
+
+
+class Program(NamedTuple):
+    """Patterns as instructions."""
+
+    op_I: Int32
+    one_I: Int32
+    two_I: Int32
+    start_A: Int32
+    """Where each alternative of a pattern begins."""
+    first_A: Uint32
+    """Classes of which one must hold the first character; all bits: any character may begin."""
+    ends_L: Int64
+    """Where the alternatives of each pattern end in start_A."""
+    classes_P: Uint32
+    """Bit k: the character is of class k."""
+
+
+@jit_inline
+def _skip(classes_P: Uint32, one: np.uint32, points: Int32, i: int, end: int) -> int:
+    """Give where a run of characters of a class ends."""
+    while i < end and classes_P[points[i]] >> one & np.uint32(1):
+        i += 1
+    return i
+
+
+@jit_inline
+def _match(
+    op_I: Int32,
+    one_I: Int32,
+    two_I: Int32,
+    classes_P: Uint32,
+    start: int,
+    points: Int32,
+    begin: int,
+    end: int,
+    stack: Int64,
+) -> int:
+    """Give where the match of an alternative ends that begins at `begin`; -1: there is none."""
+    pc, i, top, result = start, begin, 0, -2
+    while result == -2:
+        op, one = op_I[pc], np.uint32(one_I[pc])
+        there = i < end and bool(classes_P[points[i]] >> one & np.uint32(1))
+        failed = False
+        pc += 1
+        if op in (CLASS, OWN):
+            failed = op == CLASS and not there
+            i += there
+        elif op in (STAR, STAR_OWN):
+            least = i
+            i = _skip(classes_P, one, points, i, end)
+            if op == STAR and i > least:
+                stack[top], stack[top + 1], stack[top + 2] = pc, least, i
+                top += 3
+        elif op == SPLIT:
+            stack[top], stack[top + 1], stack[top + 2] = two_I[pc - 1], i, i + 1
+            top += 3
+            pc = int(one)
+        elif op == JUMP:
+            pc = int(one)
+        elif op == MATCH:
+            result = i
+        else:
+            failed = there == (op == NOT_AHEAD)
+        if failed and top == 0:
+            result = -1
+        elif failed:
+            pc, i = stack[top - 3], stack[top - 1] - 1  # one character is given back
+            if i > stack[top - 2]:
+                stack[top - 1] = i
+            else:
+                top -= 3
+    return result
+
+
+@jit
+def _split_level(
+    program: Program,
+    first: int,
+    last: int,
+    points: Int32,
+    bounds: Int32,
+    num: int,
+    out: Int32,
+) -> int:
+    """Split each piece by one pattern; write where pieces end, give how many there are."""
+    op_I, one_I, two_I, classes_P = program.op_I, program.one_I, program.two_I, program.classes_P
+    start_A, first_A = program.start_A, program.first_A
+    stack = np.empty(3 * _STACK, np.int64)
+    kept, begin = 0, 0
+    for n in range(num):
+        end, gap = int(bounds[n]), begin
+        i = begin
+        while i < end:
+            after = -1
+            classes = classes_P[points[i]]
+            for a in range(first, last):
+                if first_A[a] & classes or first_A[a] == np.uint32(0xFFFFFFFF):
+                    after = _match(op_I, one_I, two_I, classes_P, start_A[a], points, i, end, stack)
+                    if after > i:
+                        break
+            if after <= i:
+                i += 1
+                continue
+            if gap < i:
+                out[kept] = i
+                kept += 1
+            out[kept] = after
+            kept += 1
+            i = gap = after
+        if gap < end:
+            out[kept] = end
+            kept += 1
+        begin = end
+    return kept
+
+
+@jit
+def split_points(program: Program, points: Int32, bounds: Int32, num: int) -> int:
+    """Split texts into pre-tokens.
+
+    Args:
+        program: The patterns.
+        points: Code points of the texts, one after the other.
+        bounds: Where each text ends, and room for as many ends as there are points; gets where
+            pieces end. Empty texts vanish.
+        num: How many texts there are.
+
+    Returns:
+        The number of pieces.
+    """
+    spare = np.empty_like(bounds)
+    for level in range(len(program.ends_L)):
+        first = program.ends_L[level - 1] if level > 0 else 0
+        num = _split_level(program, first, program.ends_L[level], points, bounds, num, spare)
+        bounds[:num] = spare[:num]
+    return num

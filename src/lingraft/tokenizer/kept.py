@@ -1,0 +1,156 @@
+"""Is the base still in the extended tokenizer, bit for bit?
+
+Ids, pieces, scores and kinds of a SentencePiece model, and what it does to text before its rules;
+vocabulary, merge rules, added tokens and text path of a `tokenizer.json`. A rule that the base did
+not have may make a base piece only out of an added one: such a rule has nothing to work on before
+the added rules have.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..fast import fast_tokenizer
+from ..pieces import SentencePieces, parse_model
+from .forms import Forms
+from .loading import renumbered
+from .outcome import Check
+
+__all__ = ["check_kept", "merges_of", "model_changes", "spec_changes", "spec_of"]
+
+_NAME = "base kept"
+_TEXT_PATH = ("normalizer", "pre_tokenizer", "decoder")
+_MODEL_KEYS = ("type", "byte_fallback", "ignore_merges", "unk_token", "fuse_unk", "dropout")
+_SPEC_KEYS = (
+    "precompiled_charsmap",
+    "add_dummy_prefix",
+    "remove_extra_whitespaces",
+    "escape_whitespaces",
+)
+_MODEL_PATH = "normaliser"
+
+
+def check_kept(base: Forms, extended: Forms) -> Check:
+    """Compare the extended tokenizer with its base, in every form that both have."""
+    changes: list[str] = []
+    if base.model and extended.model:
+        changes += model_changes(base.model, extended.model)
+    if (base.fast_file and extended.fast_file) or not (base.model and extended.model):
+        both = bool(base.fast_file and extended.fast_file)
+        changes += spec_changes(spec_of(base), spec_of(extended), text_path=both)
+    # What tokenizers makes of the file counts, not what the file says.
+    changes += [f"loaded by tokenizers, {line}" for line in renumbered(extended)]
+    figures = {"base_size": base.base.size, "size": extended.base.size, "changes": len(changes)}
+    if not changes:
+        added = extended.base.size - base.base.size
+        text = f"all {base.base.size:,} ids are the base's; {added:,} added"
+        return Check(_NAME, "ok", text, figures)
+    things = "1 thing is" if len(changes) == 1 else f"{len(changes):,} things are"
+    text = f"{things} not as in the base; the first: {changes[0]}"
+    effect = (
+        "The model would read other text than it was trained on; nothing can be proved of such a "
+        "tokenizer, and every text may change."
+    )
+    return Check(_NAME, "differs", text, figures, changes[:8], [effect])
+
+
+def model_changes(base: SentencePieces, extended: SentencePieces) -> list[str]:
+    """List what differs in the base's part of a SentencePiece model."""
+    return [*_path_changes(base, extended), *_piece_changes(base, extended)]
+
+
+def _piece_changes(base: SentencePieces, extended: SentencePieces) -> Iterator[str]:
+    size = len(base.pieces)
+    if len(extended.pieces) < size:
+        yield f"{len(extended.pieces)} pieces, the base has {size}"
+    for id in range(min(size, len(extended.pieces))):
+        mine = (extended.pieces[id], extended.scores[id], extended.kinds[id].name)
+        theirs = (base.pieces[id], base.scores[id], base.kinds[id].name)
+        if mine != theirs:
+            yield f"id {id} is {mine}; in the base it is {theirs}"
+
+
+def _path_changes(base: SentencePieces, extended: SentencePieces) -> Iterator[str]:
+    mine, theirs = (parse_model(p.proto, p.name) for p in (extended, base))
+    pairs = [(key, mine.normalizer_spec, theirs.normalizer_spec) for key in _SPEC_KEYS]
+    for key in ("treat_whitespace_as_suffix", "byte_fallback"):
+        pairs.append((key, mine.trainer_spec, theirs.trainer_spec))
+    for key, one, other in pairs:
+        a, b = getattr(one, key), getattr(other, key)
+        if a != b:
+            shown = ("another one", "the base's") if isinstance(a, bytes) else (a, b)
+            yield f"{_MODEL_PATH} {key} is {shown[0]}; in the base it is {shown[1]}"
+
+
+def spec_of(forms: Forms) -> dict[str, Any]:
+    """Give the content of `tokenizer.json`: the file's, or what the model becomes.
+
+    Raises:
+        InputError: There is no file, and the model has no fast form.
+    """
+    if forms.fast_file is not None:
+        spec: dict[str, Any] = json.loads(forms.fast_file.read_text(encoding="utf-8"))
+        return spec
+    assert forms.model is not None, "a tokenizer has a tokenizer.model or a tokenizer.json"
+    return fast_tokenizer(forms.model)
+
+
+def merges_of(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Give the merge rules of a `tokenizer.json`, of either spelling."""
+    rules = spec["model"]["merges"]
+    pairs = (rule.split(" ") if isinstance(rule, str) else rule for rule in rules)
+    return [(left, right) for left, right in pairs]
+
+
+def spec_changes(
+    base: Mapping[str, Any], extended: Mapping[str, Any], *, text_path: bool
+) -> list[str]:
+    """List what differs in the base's part of a `tokenizer.json`.
+
+    Args:
+        base: Content of the base's.
+        extended: Content of the extended tokenizer's.
+        text_path: Whether normaliser, pre-tokenizer and decoder must be spelled alike.
+    """
+    changes = []
+    if text_path:
+        changes += [f"its {k} differs" for k in _TEXT_PATH if base.get(k) != extended.get(k)]
+        mine, theirs = extended["model"], base["model"]
+        changes += [
+            f"model.{k} is {mine.get(k)!r}; in the base it is {theirs.get(k)!r}"
+            for k in _MODEL_KEYS
+            if (mine.get(k) or False) != (theirs.get(k) or False)
+        ]
+    vocab = extended["model"]["vocab"]
+    for piece, id in base["model"]["vocab"].items():
+        if vocab.get(piece) != id:
+            changes.append(f"piece {piece!r} has id {vocab.get(piece)}; in the base {id}")
+    return [*changes, *_added_changes(base, extended), *_rule_changes(base, extended)]
+
+
+def _added_changes(base: Mapping[str, Any], extended: Mapping[str, Any]) -> Iterator[str]:
+    mine = {token["id"]: token for token in extended.get("added_tokens") or []}
+    for token in base.get("added_tokens") or []:
+        found = mine.get(token["id"])
+        if found is None:
+            now = next((t["id"] for t in mine.values() if t["content"] == token["content"]), None)
+            yield f"added token {token['content']!r} has id {now}; in the base {token['id']}"
+        elif found != token:
+            yield f"added token {token['id']} is {found}; in the base it is {token}"
+
+
+def _rule_changes(base: Mapping[str, Any], extended: Mapping[str, Any]) -> Iterator[str]:
+    theirs, mine = merges_of(base), merges_of(extended)
+    known, vocab = set(theirs), base["model"]["vocab"]
+    kept = [rule for rule in mine if rule in known]
+    for number, (rule, was) in enumerate(zip(kept, theirs, strict=False)):
+        if rule != was:
+            yield f"merge rule {number} of the base is {rule}; it was {was}"
+            break
+    if len(kept) != len(theirs):
+        yield f"{len(kept):,} merge rules of the base are there; it has {len(theirs):,}"
+    for left, right in mine:
+        if (left, right) not in known and {left, right, left + right} <= vocab.keys():
+            yield f"merge rule {left!r} {right!r} makes a base piece in a way the base has not"
