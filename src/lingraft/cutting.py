@@ -68,7 +68,7 @@ class Cuts(NamedTuple):
     where there is no such piece."""
     user_points_M: Int32
     user_ends_U: Int64
-    """The longest of equal beginnings goes first."""
+    """Sorted by points, so that those with one beginning stand together, the shortest first."""
     user_ids_U: Int32
     whole: Cache
     """Pre-tokens that are a piece though the merge rules do not make it."""
@@ -131,24 +131,35 @@ def _encode_part(
     return t
 
 
-@jit_inline
+@jit
 def _find_user(
     first_P: Int32, points_M: Int32, ends_U: Int64, points: Int32, i: int, end: int
 ) -> int:
-    """Give the piece read as it stands that begins at points[i]; -1: none."""
-    u, found = int(first_P[points[i]]), -1
-    while found < 0 <= u < len(ends_U):
-        start = ends_U[u - 1] if u > 0 else 0
-        size = ends_U[u] - start
-        if points_M[start] != points[i]:
-            u = -1
-            continue
-        k = 0
-        while k < size and i + k < end and points_M[start + k] == points[i + k]:
-            k += 1
-        if k == size:
-            found = u
-        u += 1
+    """Give the longest piece read as it stands that begins at points[i]; -1: none."""
+    low, high, found = int(first_P[points[i]]), len(ends_U), -1
+    size = 0
+    while 0 <= low < high and i + size < end:
+        # Of low..high, which share `size` points, keep those whose next point is the text's.
+        first, last = low, high
+        for bound in range(2):
+            left, right = low, high
+            while left < right:
+                middle = (left + right) // 2
+                start = ends_U[middle - 1] if middle > 0 else 0
+                has_next = start + size < ends_U[middle]
+                point = points_M[start + size] if has_next else -1
+                if point < points[i + size] + bound:
+                    left = middle + 1
+                else:
+                    right = middle
+            if bound == 0:
+                first = left
+            else:
+                last = left
+        low, high = first, last
+        size += 1
+        if low < high and ends_U[low] - (ends_U[low - 1] if low > 0 else 0) == size:
+            found = low
     return found
 
 
@@ -182,7 +193,7 @@ def _cut(
         while i < end:
             kind, user = int(class_P[points[i]]), -1
             joins = i > start and together_CB[before, kind >> 3] >> (kind & 7) & 1
-            if len(user_first_P) > 0:
+            if len(user_first_P) > 0 and user_first_P[points[i]] >= 0:
                 user = _find_user(user_first_P, user_points_M, user_ends_U, points, i, end)
             if i > start and (user >= 0 or not joins):
                 id = int(id_P[points[start]]) if i - start == 1 else -1
@@ -357,7 +368,8 @@ def encode_documents(
         ends_D: Where each document ends; used up.
         num_points: Characters of all documents.
         has_borders: Whether -1 stands after each pre-token.
-        id_ends_D: Gets where the ids of each document end.
+        id_ends_D: Gets where the ids of each document end; -1 where they are to be encoded by the
+            tokenizer's library.
 
     Returns:
         The ids of all documents.
@@ -370,11 +382,16 @@ def encode_documents(
     bounds[:num] = ends_D
     if len(program.ends_L) > 0:
         num = split_points(program, points, bounds, num)
+        if num < 0:
+            id_ends_D[:] = -1
+            return np.empty(0, np.int32)
     whole_ids = _find_whole(cuts.whole, points, bounds, num)
     room = most + num if has_borders else most
     parts = Parts(np.empty(room, np.int32), np.empty(room, np.int32))
     borders = num if has_borders else 0
     num = _cut(cuts, points, bounds, num, whole_ids, has_borders, parts)
-    ids_T = np.empty(len(content_N) + 3 * len(ends_D) + borders, np.int32)
+    # At most an id a byte; but ▁ has three bytes where it is no piece, the space it was has one.
+    widest = 3 if cuts.space == _SPACE_MARK and cuts.id_P[_SPACE_MARK] < 0 else 1
+    ids_T = np.empty(widest * len(content_N) + 3 * len(ends_D) + borders, np.int32)
     num = _look_up(rules_H2, cuts, cache, points, parts, num, ends_D, ids_T, id_ends_D)
     return ids_T[:num].copy()

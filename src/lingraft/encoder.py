@@ -53,7 +53,9 @@ class FastEncoder:
 
         try:
             return cls(Tokenizer.from_str(content))
-        except Exception as error:  # the library raises nothing narrower
+        except BaseException as error:  # the library raises nothing narrower than Exception
+            if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+                raise
             raise InputError(f"{name}: not a fast tokenizer: {error}.", way_out=_AGAIN) from None
 
     @property

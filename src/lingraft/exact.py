@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -43,6 +44,7 @@ _PROBES = (
     "哈" * 70, "हिन्दी ไทย עברית", "x\x0b\x0c y\u2003z\u3000", "2024年", "'s 'S 'ſ",
 )  # fmt: skip
 """Texts on which a compiled tokenizer is compared with its library before it is trusted."""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _log = logging.getLogger("lingraft")
 
 
@@ -125,14 +127,20 @@ class Encoder:
         if self._machine is None:
             _refuse_surrogates(texts)
             return self._by_library(texts, has_borders=has_borders)
-        prepared = [self._machine.front.prepare(text) for text in texts]
+        try:
+            prepared = [self._machine.front.prepare(text) for text in texts]
+        except (UnicodeEncodeError, TypeError, RuntimeError):  # as the library says it
+            _refuse_surrogates(texts)
+            raise
         left = [n for n, text in enumerate(prepared) if text is None]
         has_borders = has_borders and len(self._machine.program.ends_L) > 0
         ours = [text for text in prepared if text is not None]
         ids = self._compiled(self._machine, ours, has_borders=has_borders)
         if left:
             rest = iter(ids)
-            theirs = self._by_library([texts[n] for n in left], has_borders=has_borders)
+            for_library = [texts[n] for n in left]
+            _refuse_surrogates(for_library)
+            theirs = self._by_library(for_library, has_borders=has_borders)
             found = dict(zip(left, theirs, strict=True))
             return [found[n] if n in found else next(rest) for n in range(len(texts))]
         return ids
@@ -156,6 +164,8 @@ class Encoder:
             ids_T = encode_documents(
                 rules, cuts, program, cache, content_N, ends_D, num_points, has_borders, id_ends_D
             )
+        if id_ends_D[-1] < 0:  # the library would drop part of a text
+            return self._by_library(texts, has_borders=has_borders)
         begins, ends = [0, *id_ends_D[:-1].tolist()], id_ends_D.tolist()
         if has_borders:  # none after the last pre-token
             ends = [max(begin, end - 1) for begin, end in zip(begins, ends, strict=True)]
@@ -202,11 +212,13 @@ def _refuse_surrogates(texts: Sequence[str]) -> None:
     Raises:
         InputError: One does; it is named.
     """
-    for n, text in enumerate(texts):
-        at = next((i for i, char in enumerate(text) if 0xD800 <= ord(char) < 0xE000), -1)
-        if at >= 0:
+    for text in texts:
+        found = _SURROGATE.search(text)
+        if found:
+            around = text[max(0, found.start() - 20) : found.end() + 20]
             raise InputError(
-                f"text {n} holds U+{ord(text[at]):04X}, half of a surrogate pair, at {at}.",
+                f"a text holds U+{ord(found[0]):04X}, half of a surrogate pair, at character "
+                f"{found.start()}: {around!r}.",
                 effect="It is no character, and has no UTF-8.",
                 way_out="Read the text with the right encoding, or leave such characters out.",
             )

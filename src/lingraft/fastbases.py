@@ -6,7 +6,6 @@ Source of the byte alphabet: GPT-2's published `encoder.py` (bytes_to_unicode).
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from .basetypes import BORDER, WAY_OUT, BaseTokenizer, Int32, RuleArrays, check_bytes, pack_rules
 from .encoder import FastEncoder
 from .errors import InputError
+from .fastspec import parse_object, parse_spec, parts_of, read_merges
 from .pieces import SPACE
 
 __all__ = ["BYTE_OF", "ByteLevelBase", "FastSentencePieceBase", "read_fast_base"]
@@ -32,21 +32,22 @@ class _FastBase(BaseTokenizer):
     """
 
     def __init__(self, content: str, name: str) -> None:
-        """Load the content of a `tokenizer.json`; messages call it `name`."""
+        """Load the content of a `tokenizer.json`; messages call it `name`.
+
+        Raises:
+            InputError: It is none, or damaged.
+        """
         self.name = name
         self.content = content
         self.digest = hashlib.sha256(content.encode()).hexdigest()
-        spec: dict[str, Any] = json.loads(content)
+        spec = parse_spec(content, name)
         self._encoder = FastEncoder.parse(content, name)
         self._vocab: dict[str, int] = spec["model"]["vocab"]
         self._added = {token["id"]: token for token in spec.get("added_tokens") or []}
-        self.normalizers = _parts_of(spec.get("normalizer"))
-        self.pre_tokenizers = _parts_of(spec.get("pre_tokenizer"))
+        self.normalizers = parts_of(spec.get("normalizer"))
+        self.pre_tokenizers = parts_of(spec.get("pre_tokenizer"))
         self.ignores_merges = bool(spec["model"].get("ignore_merges"))
-        self._merges = [
-            tuple(merge.split(" ")) if isinstance(merge, str) else (merge[0], merge[1])
-            for merge in spec["model"]["merges"]
-        ]
+        self._merges = read_merges(spec["model"]["merges"])
         self.size = 1 + max([*self._vocab.values(), *self._added])
         self._pieces = [""] * self.size
         for piece, id in self._vocab.items():
@@ -107,11 +108,11 @@ class FastSentencePieceBase(_FastBase):
             InputError: It does not load, or has not all 256 bytes.
         """
         super().__init__(content, name)
-        spec = json.loads(content)
+        falls_back = bool(parse_object(content, name)["model"].get("byte_fallback"))
         bytes_ = (self._vocab.get(f"<0x{byte:02X}>") for byte in range(256))
         self._bytes = {byte: id for byte, id in enumerate(bytes_) if id is not None}
         self._byte_of = {id: byte for byte, id in self._bytes.items()}
-        check_bytes(name, spec["model"]["byte_fallback"], len(self._bytes))
+        check_bytes(name, falls_back, len(self._bytes))
         self.has_normalizer = not all(map(_only_marks_spaces, self.normalizers))
 
     @property
@@ -153,10 +154,9 @@ class ByteLevelBase(_FastBase):
             InputError: It does not load, or has not all 256 bytes.
         """
         super().__init__(content, name)
-        spec = json.loads(content)
         known = sum(char in self._vocab for char in _BYTE_CHARS)
         check_bytes(name, True, known)
-        self.has_normalizer = spec.get("normalizer") is not None
+        self.has_normalizer = bool(self.normalizers)
 
     @property
     def byte_ids(self) -> list[int]:
@@ -206,11 +206,12 @@ def read_fast_base(path: Path) -> BaseTokenizer:
     name = str(path)
     try:
         content = path.read_text(encoding="utf-8")
-        spec = json.loads(content)
-        model = spec["model"]
-        kind = model.get("type") or ("BPE" if "merges" in model else "unknown")
-    except (UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError):
-        raise InputError(f"{name}: not a fast tokenizer.", way_out=WAY_OUT) from None
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name}: not a fast tokenizer: {error}.", way_out=WAY_OUT) from None
+    model = parse_object(content, name).get("model")
+    if not isinstance(model, dict):
+        raise InputError(f"{name}: not a fast tokenizer: it has no model.", way_out=WAY_OUT)
+    kind = model.get("type") or ("BPE" if "merges" in model else "unknown")
     if kind != "BPE":
         raise InputError(
             f"{name}: a tokenizer of type {kind}; expected BPE.",
@@ -224,7 +225,7 @@ def read_fast_base(path: Path) -> BaseTokenizer:
             effect="Its pieces would not be what their spelling says.",
             way_out=WAY_OUT,
         )
-    cuts = _parts_of(spec.get("pre_tokenizer"))
+    cuts = parts_of(parse_spec(content, name).get("pre_tokenizer"))
     if any(part["type"] == "ByteLevel" for part in cuts):
         return ByteLevelBase(content, name)
     if model.get("byte_fallback") and all(map(_keeps_whole, cuts)):
@@ -234,14 +235,6 @@ def read_fast_base(path: Path) -> BaseTokenizer:
         effect="Characters that it does not know would be lost as <unk>.",
         way_out=WAY_OUT,
     )
-
-
-def _parts_of(part: Any) -> list[Any]:
-    """Give the parts of a normaliser or pre-tokenizer, whether it is a sequence or one alone."""
-    if part is None:
-        return []
-    inner = part.get("normalizers") or part.get("pretokenizers")
-    return [leaf for each in inner for leaf in _parts_of(each)] if inner else [part]
 
 
 def _keeps_whole(part: Mapping[str, Any]) -> bool:

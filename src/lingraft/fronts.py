@@ -13,7 +13,6 @@ from functools import cache
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from .pieces import SPACE
 
@@ -21,6 +20,7 @@ __all__ = ["MAX_ADDED", "Front", "is_space_marking"]
 
 MAX_ADDED = 512
 """More added tokens than these are not looked for one by one."""
+_FEW_CHARS = 16
 
 
 class Front:
@@ -32,6 +32,7 @@ class Front:
         added: Sequence[str] = (),
         *,
         is_nfc: bool = False,
+        marks_spaces: bool = False,
     ) -> None:
         """Give what a tokenizer does first.
 
@@ -39,8 +40,11 @@ class Front:
             normalize: The library's normaliser.
             added: Literals that are read out of a text as they stand.
             is_nfc: Whether the normaliser is Unicode's composition (NFC) and nothing else.
+            marks_spaces: Whether the text is searched for literals with ▁ for its spaces.
         """
         self._normalize, self._added, self._is_nfc = normalize, tuple(added), is_nfc
+        self._marks_spaces = marks_spaces
+        self._shortest = min(map(len, added), default=1 << 30)
 
     @classmethod
     def of(cls, base: Any, *, changes: bool) -> Front:
@@ -48,9 +52,14 @@ class Front:
         literals = {token["content"] for token in base.added_tokens if not token.get("special")}
         if changes:
             literals |= {base.normalize(literal) for literal in literals}
+        marks_spaces = is_space_marking(base.normalizers)
+        if marks_spaces:
+            literals = {literal.replace(" ", SPACE) for literal in literals}
         kinds = [part["type"] for part in base.normalizers]
+        added, is_nfc = sorted(literals - {""}), kinds == ["NFC"]
+        has_spaces = marks_spaces and any(SPACE in literal for literal in added)
         normalize = base.normalize if changes else None
-        return cls(normalize, sorted(literals - {""}), is_nfc=kinds == ["NFC"])
+        return cls(normalize, added, is_nfc=is_nfc, marks_spaces=has_spaces)
 
     @property
     def num_added(self) -> int:
@@ -59,14 +68,17 @@ class Front:
 
     def prepare(self, text: str) -> str | None:
         """Give the text to encode; None: it is the library's."""
-        if self._added and any(literal in text for literal in self._added):
+        if self._holds_added(text):
             return None
         if self._normalize is None or (self._is_nfc and _is_composed(text)):
             return text
         normalized = self._normalize(text)
-        if self._added and any(literal in normalized for literal in self._added):
-            return None
-        return normalized
+        return None if self._holds_added(normalized) else normalized
+
+    def _holds_added(self, text: str) -> bool:
+        if self._marks_spaces:
+            text = text.replace(" ", SPACE)
+        return len(text) >= self._shortest and any(literal in text for literal in self._added)
 
 
 def is_space_marking(normalizers: Sequence[Mapping[str, Any]]) -> bool:
@@ -84,13 +96,16 @@ def _is_composed(text: str) -> bool:
     """Whether composition surely leaves the text as it is."""
     if text.isascii():
         return True
+    inert = _inert_points()
+    if len(text) < _FEW_CHARS:
+        return all(inert[ord(char)] for char in text)
     points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    return bool(_inert_points()[points].all())
+    return bool(np.frombuffer(inert, np.uint8)[points].all())
 
 
 @cache
-def _inert_points() -> npt.NDArray[np.bool_]:
-    """Characters that composition neither changes nor joins to another.
+def _inert_points() -> bytes:
+    """Tell by a 1 the characters that composition neither changes nor joins to another.
 
     Those of Python's Unicode version; what was added to Unicode since goes through the library,
     and what was there does not change (Unicode's stability policy).
@@ -109,4 +124,4 @@ def _inert_points() -> npt.NDArray[np.bool_]:
         )
     inert[sorted(seconds)] = False
     inert[0x1161:0x1200] = False  # vowels and finals that Hangul syllables are composed of
-    return inert
+    return inert.tobytes()

@@ -59,6 +59,8 @@ def split_characters(piece: bytes) -> list[bytes]:
 
     Nothing is given where the bytes stand in no text.
     """
+    if not piece:
+        return []
     starts = [i for i in range(1, len(piece)) if piece[i] & 0xC0 != 0x80]
     parts = [piece[a:b] for a, b in pairwise([0, *starts, len(piece)])]
     for n, part in enumerate(parts):

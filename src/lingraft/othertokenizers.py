@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from .bases import find_tokenizer_file, read_base
 from .basetypes import BaseTokenizer, RuleArrays
 from .encoder import FastEncoder
 from .errors import InputError
+from .fastspec import check_size, parse_object
 from .pieces import SPACE, Kind
 
 __all__ = ["OtherTokenizer", "read_tokenizer"]
@@ -90,7 +90,7 @@ class OtherTokenizer(BaseTokenizer):
         try:
             proto.ParseFromString(content)
             processor = sentencepiece.SentencePieceProcessor(model_proto=content)
-        except (DecodeError, RuntimeError) as error:
+        except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.name}: not a SentencePiece model: {error}.") from None
         self._encode: Any = processor.encode
         self._pieces: list[str] = [piece.piece for piece in proto.pieces]
@@ -108,14 +108,15 @@ class OtherTokenizer(BaseTokenizer):
     def _read_fast(self, content: bytes) -> None:
         try:
             text = content.decode()
+            spec = parse_object(text, self.name)
             fast = FastEncoder.parse(text, self.name)
-            spec = json.loads(text)
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        except UnicodeDecodeError as error:
             raise InputError(f"{self.name}: not a fast tokenizer: {error}.") from None
         self._encode = fast.encode_batch
         added = spec.get("added_tokens") or []
         vocabulary = fast.vocabulary()
         self.size = 1 + max(vocabulary.values(), default=-1)
+        check_size(self.size - 1, len(vocabulary), self.name)
         self._pieces = [""] * self.size
         for piece, id in vocabulary.items():
             self._pieces[id] = piece

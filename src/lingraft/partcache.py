@@ -74,8 +74,10 @@ def pack_part(points: Int32, begin: int, end: int, space: int) -> np.uint64:
     if end - begin <= _WIDE:
         for i in range(begin, end):
             key = key << np.uint64(21) | np.uint64(points[i] + 1)
-    elif end - begin <= _NARROW:
-        key = np.uint64(1)  # with it no two lengths give the same key
+    elif end - begin < _NARROW or (end - begin == _NARROW and points[begin] >= 0x20):
+        # No two lengths give the same key: a 1 stands before the characters, and of nine, which
+        # leave no room for it, the first is at least 0x20.
+        key = np.uint64(1)
         i = begin
         while i < end:
             point = 0x20 if points[i] == space else points[i]

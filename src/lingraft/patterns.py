@@ -28,6 +28,9 @@ __all__ = [
 _MAX_REPEATS = 64
 _CLASS_ESCAPES = "sSdDwWhH"
 _LETTER_ESCAPES = "rntfva"
+_PLAIN = re.compile(r"[ -~]|\\[!-/:-@\[-`{-~]|\[[ -Z_-~]+\]")
+"""One character of ASCII, or a class of such: no two characters match them if case is ignored, as
+ss does ß."""
 _SPECIAL = set("\\[](){}|?*+^$.")
 
 
@@ -142,6 +145,8 @@ class _Reader:
         source = self.text[start : self.at]
         if char not in _SPECIAL:
             source = "\\" + char if char in "-&~#" else char
+        if ignore_case and not _PLAIN.fullmatch(source):
+            raise PatternError(f"'{source}' with case ignored")
         return Char(f"(?i:{source})" if ignore_case else source)
 
     def group(self, *, ignore_case: bool) -> Any:

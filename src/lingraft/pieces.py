@@ -58,6 +58,13 @@ def parse_model(content: bytes, name: str) -> Any:
         raise InputError(f"{name}: not a SentencePiece model.", way_out=way_out) from None
     if not proto.pieces:
         raise InputError(f"{name}: a SentencePiece model without pieces.", way_out=way_out)
+    broken = next((n for n, p in enumerate(proto.pieces) if not isinstance(p.piece, str)), -1)
+    if broken >= 0:
+        raise InputError(
+            f"{name}: piece {broken} is no UTF-8: {proto.pieces[broken].piece!r}.",
+            effect="It would be a piece of no text.",
+            way_out="Fetch the file again.",
+        )
     if proto.trainer_spec.model_type != _MODEL_BPE:
         kind = proto.trainer_spec.ModelType.Name(proto.trainer_spec.model_type)
         raise InputError(
@@ -98,7 +105,7 @@ class SentencePieces:
         self.ids: dict[str, int] = {piece: id for id, piece in enumerate(self.pieces)}
         try:
             self._processor = sentencepiece.SentencePieceProcessor(model_proto=proto)
-        except RuntimeError as error:
+        except (RuntimeError, UnicodeDecodeError) as error:  # a message may be no UTF-8, too
             raise InputError(
                 f"{name}: SentencePiece cannot load it: {error}.", way_out="Fetch the file again."
             ) from None

@@ -38,6 +38,7 @@ from .splitting import (
     CLASS,
     JUMP,
     MATCH,
+    MAX_BRANCHES,
     NOT_AHEAD,
     OWN,
     SPLIT,
@@ -46,7 +47,7 @@ from .splitting import (
     Program,
 )
 
-__all__ = ["GPT2", "Digits", "compile_patterns", "points_in_class"]
+__all__ = ["GPT2", "Digits", "Only", "compile_patterns", "points_in_class"]
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """What ByteLevel splits by; GPT-2's published `encoder.py`."""
@@ -55,6 +56,12 @@ _ASKED_POINTS = 2048
 _MAX_CLASSES = 32
 _ANY = np.uint32(0xFFFFFFFF)
 _MAX_INSTRUCTIONS = 4096
+
+
+class Only(NamedTuple):
+    """A pattern that drops what lies between its matches."""
+
+    pattern: str
 
 
 class Digits(NamedTuple):
@@ -152,7 +159,7 @@ def _or(bits: Any) -> int:
     return result
 
 
-def compile_patterns(patterns: Sequence[str | Digits]) -> Program:
+def compile_patterns(patterns: Sequence[str | Digits | Only]) -> Program:
     """Turn patterns that follow one another into a program.
 
     Raises:
@@ -166,7 +173,7 @@ def compile_patterns(patterns: Sequence[str | Digits]) -> Program:
         node: Any = (
             repeat(Char(""), 1, 1 if pattern.individual else None, owns=False)
             if isinstance(pattern, Digits)
-            else read_pattern(pattern)
+            else read_pattern(pattern.pattern if isinstance(pattern, Only) else pattern)
         )
         for alternative in node.items if isinstance(node, Choice) else (node,):
             if may_be_empty(alternative):
@@ -175,6 +182,9 @@ def compile_patterns(patterns: Sequence[str | Digits]) -> Program:
             starts.append(len(writer.rows))
             writer.write(alternative)
             writer.add(MATCH)
+            branches = sum(row[0] in (SPLIT, STAR) for row in writer.rows[starts[-1] :])
+            if branches > MAX_BRANCHES:
+                raise PatternError(f"more than {MAX_BRANCHES} choices in a row")
         ends.append(len(starts))
     classes_P = np.zeros(_NUM_POINTS, np.uint32)
     for number, source in enumerate(writer.sources):
@@ -187,6 +197,7 @@ def compile_patterns(patterns: Sequence[str | Digits]) -> Program:
         np.array(starts, np.int32),
         np.array(firsts, np.uint32),
         np.array(ends, np.int64),
+        np.array([isinstance(pattern, Only) for pattern in patterns], np.bool_),
         classes_P,
     )
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from .neighbours import NUM_POINTS, join_table
 from .partcache import Cache, find_part, hash_part, new_cache, remember_part
 from .patterns import PatternError
 from .pieces import SPACE, Kind, parse_model
-from .programs import GPT2, Digits, compile_patterns
+from .programs import GPT2, Digits, Only, compile_patterns
 from .splitting import Program
 
 __all__ = ["Machine", "NotExactError", "build_machine"]
@@ -62,8 +64,11 @@ def _from_model(base: SentencePieceBase) -> Machine:
     suffixed = parse_model(base.pieces.proto, base.name).trainer_spec.treat_whitespace_as_suffix
     through_library = changes or suffixed
     normal = {base.piece(id): id for id in range(base.size) if base.is_normal(id)}
+    normal.pop("\0", None)  # sentencepiece spells it in bytes all the same
     longer = {piece: id for piece, id in normal.items() if len(piece) > 1}
     scores = base.pieces.scores
+    if any(math.isnan(scores[id]) for id in longer.values()):
+        raise NotExactError("the score of a piece is no number")
     order = sorted({scores[id] for id in longer.values()}, reverse=True)
     ranks = {score: rank for rank, score in enumerate(order)}
 
@@ -115,9 +120,9 @@ def _from_fast(base: FastSentencePieceBase) -> Machine:
         scheme = part.get("prepend_scheme", "always")
         prefix = _NEVER if scheme == "never" else _UNLESS_THERE
     arrays = base.rule_arrays()
-    class_P, together_CB = join_table(
-        base.piece(id).encode() for id in set(arrays.merged_R.tolist())
-    )
+    if np.isin([arrays.left_R, arrays.right_R], base.byte_ids).any():
+        raise NotExactError("its merge rules join pieces of single bytes")
+    class_P, together_CB = join_table(piece.encode() for piece in _joined(base))
     cuts = Cuts(
         space=space,
         prefix=prefix,
@@ -141,7 +146,7 @@ def _from_bytes(base: ByteLevelBase) -> Machine:
     except PatternError as error:
         raise NotExactError(f"its pattern for splitting texts uses {error}") from None
     arrays = base.rule_arrays()
-    class_P, together_CB = join_table(base.piece_bytes(id) for id in set(arrays.merged_R.tolist()))
+    class_P, together_CB = join_table(_spelled_bytes(base, _joined(base)))
     cuts = Cuts(
         space=_PLAIN_SPACE,
         prefix=_UNLESS_THERE if prefixed else _NEVER,
@@ -156,6 +161,25 @@ def _from_bytes(base: ByteLevelBase) -> Machine:
     )
     front = Front.of(base, changes=bool(base.normalizers))
     return Machine(front, rule_table(_rows(arrays)), cuts, program)
+
+
+def _joined(base: FastSentencePieceBase | ByteLevelBase) -> set[str]:
+    """Give all pieces that merge rules make, as spelled: some are added tokens, too."""
+    joined: set[str] = set()
+
+    def keep(piece: str) -> bool:
+        joined.add(piece)
+        return False
+
+    base.rule_arrays(keep)
+    return joined
+
+
+def _spelled_bytes(base: ByteLevelBase, pieces: Iterable[str]) -> Iterator[bytes]:
+    """Give the bytes of pieces; those that spell none are never made."""
+    for piece in pieces:
+        with contextlib.suppress(KeyError):
+            yield base.read_piece(piece)
 
 
 def _rows(arrays: Any) -> list[tuple[int, ...]]:
@@ -201,7 +225,7 @@ def _fill(entries: Sequence[tuple[str, int]]) -> Cache:
     cache = new_cache(len(entries) + points // 8 + 1)
     for text, id in entries:
         points_P = np.array([ord(char) for char in text], np.int32)
-        key = hash_part(points_P, 0, len(points_P))
+        key = np.uint64(hash_part(points_P, 0, len(points_P)))
         found = find_part(cache.slots_H, cache.parts_M, points_P, 0, len(points_P), key)
         ids = np.array([id], np.int32)
         remember_part(cache, points_P, 0, len(points_P), key, -1 - found, ids, 0, 1)
@@ -209,8 +233,8 @@ def _fill(entries: Sequence[tuple[str, int]]) -> Cache:
 
 
 def _user_arrays(user: Mapping[str, int]) -> dict[str, Any]:
-    """Sort pieces read as they stand: by first character, the longest first."""
-    order = sorted(user, key=lambda piece: (piece[0], -len(piece), piece))
+    """Sort pieces read as they stand, for the kernel to find the longest."""
+    order = sorted(piece for piece in user if piece)
     first_P = np.full(NUM_POINTS if user else 0, -1, np.int32)
     for u in reversed(range(len(order))):
         first_P[ord(order[u][0])] = u
@@ -222,14 +246,18 @@ def _user_arrays(user: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _read_pre_tokenizers(parts: Sequence[Mapping[str, Any]]) -> tuple[list[str | Digits], bool]:
+def _read_pre_tokenizers(
+    parts: Sequence[Mapping[str, Any]],
+) -> tuple[list[str | Digits | Only], bool]:
     """Give the patterns of a byte-level tokenizer, and whether it puts a space before texts."""
-    patterns: list[str | Digits] = []
+    patterns: list[str | Digits | Only] = []
     prefixed = False
     for n, part in enumerate(parts):
         match part["type"]:
             case "Split" if "Regex" in part["pattern"] and part["behavior"] == "Isolated":
                 patterns.append(part["pattern"]["Regex"])
+            case "Split" if "Regex" in part["pattern"] and _keeps_matches(part):
+                patterns.append(Only(part["pattern"]["Regex"]))
             case "Digits":
                 patterns.append(Digits(bool(part.get("individual_digits"))))
             case "ByteLevel" if n == len(parts) - 1 and not (n and part.get("add_prefix_space")):
@@ -238,3 +266,7 @@ def _read_pre_tokenizers(parts: Sequence[Mapping[str, Any]]) -> tuple[list[str |
             case kind:
                 raise NotExactError(f"it splits texts by {kind} in a way that is not compiled")
     return patterns, prefixed
+
+
+def _keeps_matches(part: Mapping[str, Any]) -> bool:
+    return part["behavior"] == "Removed" and bool(part.get("invert"))

@@ -23,6 +23,7 @@ __all__ = [
     "CLASS",
     "JUMP",
     "MATCH",
+    "MAX_BRANCHES",
     "NOT_AHEAD",
     "OWN",
     "SPLIT",
@@ -40,7 +41,8 @@ MATCH, CLASS, SPLIT, JUMP, STAR, STAR_OWN, OWN, AHEAD, NOT_AHEAD = range(9)
 """Instructions: the end; one character of a class; try `one`, then `two`; go to `one`; as many of
 a class as there are, giving back on failure, or never; one of a class if there is one, never given
 back; the next character is of a class; it is not, or there is none."""
-_STACK = 256
+MAX_BRANCHES = 256
+"""Most SPLIT and STAR of an alternative: each may wait once for what follows to fail."""
 
 
 class Program(NamedTuple):
@@ -55,6 +57,8 @@ class Program(NamedTuple):
     """Classes of which one must hold the first character; all bits: any character may begin."""
     ends_L: Int64
     """Where the alternatives of each pattern end in start_A."""
+    drops_L: npt.NDArray[np.bool_]
+    """Whether what lies between two matches is dropped; then it is not split here."""
     classes_P: Uint32
     """Bit k: the character is of class k."""
 
@@ -119,17 +123,17 @@ def _match(
 @jit
 def _split_level(
     program: Program,
-    first: int,
-    last: int,
+    level: int,
     points: Int32,
     bounds: Int32,
     num: int,
     out: Int32,
 ) -> int:
-    """Split each piece by one pattern; write where pieces end, give how many there are."""
+    """Split each piece by one pattern; write where pieces end, give how many there are; or -1."""
     op_I, one_I, two_I, classes_P = program.op_I, program.one_I, program.two_I, program.classes_P
     start_A, first_A = program.start_A, program.first_A
-    stack = np.empty(3 * _STACK, np.int64)
+    first, last = program.ends_L[level - 1] if level > 0 else 0, program.ends_L[level]
+    stack = np.empty(3 * MAX_BRANCHES, np.int64)
     kept, begin = 0, 0
     for n in range(num):
         end, gap = int(bounds[n]), begin
@@ -146,12 +150,16 @@ def _split_level(
                 i += 1
                 continue
             if gap < i:
+                if program.drops_L[level]:
+                    return -1
                 out[kept] = i
                 kept += 1
             out[kept] = after
             kept += 1
             i = gap = after
         if gap < end:
+            if program.drops_L[level]:
+                return -1
             out[kept] = end
             kept += 1
         begin = end
@@ -170,11 +178,12 @@ def split_points(program: Program, points: Int32, bounds: Int32, num: int) -> in
         num: How many texts there are.
 
     Returns:
-        The number of pieces.
+        The number of pieces; -1: some text would be dropped.
     """
     spare = np.empty_like(bounds)
     for level in range(len(program.ends_L)):
-        first = program.ends_L[level - 1] if level > 0 else 0
-        num = _split_level(program, first, program.ends_L[level], points, bounds, num, spare)
+        num = _split_level(program, level, points, bounds, num, spare)
+        if num < 0:
+            return -1
         bounds[:num] = spare[:num]
     return num
