@@ -54,7 +54,7 @@ def main() -> None:
 def check(name: str, files: Sequence[Path]) -> dict[str, Any]:
     """Compare one tokenizer on everything."""
     encoder = Encoder(name, warn=False)
-    row = {
+    row: dict[str, Any] = {
         "bench": "check_encoder",
         "tokenizer": Path(name).name,
         "digest": encoder.base.digest[:12],

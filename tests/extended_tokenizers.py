@@ -52,7 +52,9 @@ def write_folder(folder: Path, proto: bytes) -> Path:
 
 
 def write_bytes_file(
-    folder: Path, rules: Sequence[tuple[bytes, bytes]], change: Callable[[Any], None] = lambda _: 0
+    folder: Path,
+    rules: Sequence[tuple[bytes, bytes]],
+    change: Callable[[Any], object] = lambda _: None,
 ) -> Path:
     """Write the `tokenizer.json` of byte-level rules; give its path."""
     folder.mkdir(parents=True, exist_ok=True)

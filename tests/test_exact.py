@@ -6,13 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from byte_tokenizers import trained_bytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizers import build
 
 from lingraft import exact
-from lingraft.bases import SentencePieceBase, read_base
+from lingraft.bases import SentencePieceBase
 from lingraft.exact import Encoder
 from lingraft.pieces import SentencePieces
 from lingraft.sources import locate_source
@@ -106,30 +105,28 @@ def test_one_text_and_none_at_all(mixtral: Encoder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "reason"),
+    "name",
     [
-        ("baichuan-7b-64000.tokenizer.model", "normalises"),
-        ("mistral-v3-32768.tokenizer.model", "user-defined"),
-        ("llama-2-32000.tokenizer.model", ""),
-        ("chinese-llama-2-55296.tokenizer.model", ""),
-        ("mixtral-mistral-v0.1.tokenizer.json", "tokenizer.model would do"),
-        ("gpt2.tokenizer.json", "byte-level"),
+        "baichuan-7b-64000.tokenizer.model",
+        "mistral-v3-32768.tokenizer.model",
+        "llama-2-32000.tokenizer.model",
+        "chinese-llama-2-55296.tokenizer.model",
+        "mixtral-mistral-v0.1.tokenizer.json",
+        "gpt2.tokenizer.json",
+        "qwen3.tokenizer.json",
     ],
 )
-def test_real_tokenizers_are_exact_or_refused_with_a_reason(
-    shared_data: Path, name: str, reason: str
-) -> None:
+def test_real_tokenizers_are_compiled_and_exact(shared_data: Path, name: str) -> None:
     encoder = Encoder(shared_data / "tokenizers" / name)
-    assert reason in encoder.reason
-    assert bool(reason) == bool(encoder.reason)
+    assert encoder.reason == ""
     files = ["zh/book_luxun.jsonl.zst", "en/wikitext2_valid_test.jsonl.zst"]
     paths = [shared_data / "corpora" / file for file in files]
     texts = [*HARD, *(doc.text for path in paths for doc in list(read_texts(path))[:60])]
     assert got(encoder, texts, 2) == wanted(encoder, texts)
 
 
-def test_a_byte_level_tokenizer_goes_through_its_own_library(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text(trained_bytes(), encoding="utf-8")
-    encoder = Encoder(tmp_path)
-    assert encoder.reason == "a byte-level tokenizer"
-    assert got(encoder, ["abc 中文"]) == read_base(str(tmp_path)).encode_batch(["abc 中文"])
+def test_a_unigram_tokenizer_goes_through_its_own_library(shared_data: Path) -> None:
+    encoder = Encoder(shared_data / "tokenizers/chinese-llama-1-chinese_sp-20000.model")
+    assert encoder.library == "sentencepiece"
+    assert "UNIGRAM" in encoder.reason
+    assert got(encoder, ["abc 中文"]) == wanted(encoder, ["abc 中文"])

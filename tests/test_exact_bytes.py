@@ -16,7 +16,7 @@ from lingraft.bases import ByteLevelBase
 from lingraft.exact import Encoder
 
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-ADDED = [
+ADDED: list[dict[str, Any]] = [
     {"content": "<end>", "special": True, **FLAGS},
     {"content": "<|im_start|>", "special": True, **FLAGS, "normalized": True},
     {"content": "<tool>", "special": False, **FLAGS},

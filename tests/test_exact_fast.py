@@ -46,7 +46,7 @@ FRONTS: dict[str, tuple[Any, Any]] = {
     "replaces lines": (several({**REPLACE, "pattern": {"String": "\n"}}, PREPEND, REPLACE), None),
 }
 FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
-ADDED = [
+ADDED: list[dict[str, Any]] = [
     {"content": "<end>", "special": True, **FLAGS},
     {"content": "<tool>", "special": False, **FLAGS, "normalized": True},
     {"content": "x y", "special": False, **FLAGS, "normalized": True},

@@ -31,7 +31,7 @@ def test_a_changed_helper_changes_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "vocab").mkdir()
-    for name in ("jit.py", "merging.py", "vocab/state.py"):
+    for name in (*(f"{name}.py" for name in jit._IN_SPINE), "vocab/state.py"):
         (tmp_path / name).write_text("a = 1\n", encoding="utf-8")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     before = jit._digest()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import numpy.typing as npt
 import pytest
@@ -22,11 +24,7 @@ def joins(table: tuple[npt.NDArray[np.int32], npt.NDArray[np.uint8]], a: str, b:
 def merge(symbols: list[bytes], rules: Rules) -> list[bytes]:
     """Byte pair encoding as its definition has it: the first rule, at the leftmost pair."""
     while True:
-        ranked = [
-            (rules[pair], i)
-            for i, pair in enumerate(zip(symbols, symbols[1:], strict=False))
-            if pair in rules
-        ]
+        ranked = [(rules[pair], i) for i, pair in enumerate(pairwise(symbols)) if pair in rules]
         if not ranked:
             return symbols
         _, i = min(ranked)
@@ -38,7 +36,7 @@ def as_bytes(text: str) -> list[bytes]:
 
 
 def test_characters_join_in_the_order_that_a_piece_has() -> None:
-    table = join_table(["abc".encode(), "中文".encode()])
+    table = join_table([b"abc", "中文".encode()])
     assert joins(table, "a", "b")
     assert joins(table, "b", "c")
     assert joins(table, "中", "文")
@@ -87,7 +85,8 @@ ALPHABET = "aé中丮丯🌈é"
 
 @st.composite
 def vocabularies(draw: st.DrawFn) -> Rules:
-    symbols, rules = [bytes([b]) for b in sorted(set(ALPHABET.encode()))], {}
+    symbols = [bytes([b]) for b in sorted(set(ALPHABET.encode()))]
+    rules: Rules = {}
     for rank in range(draw(st.integers(1, 12))):
         pair = (draw(st.sampled_from(symbols)), draw(st.sampled_from(symbols)))
         rules.setdefault(pair, rank)

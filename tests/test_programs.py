@@ -46,7 +46,8 @@ def ends(program: Program, text: str) -> list[int]:
     points = np.array([ord(char) for char in text], np.int32)
     bounds = np.zeros(len(text) + 1, np.int32)
     bounds[0] = len(text)
-    return bounds[: split_points(program, points, bounds, 1)].tolist()
+    found: list[int] = bounds[: split_points(program, points, bounds, 1)].tolist()
+    return found
 
 
 def library(chain: Sequence[str | Digits]) -> Any:

@@ -5,8 +5,8 @@ that are encoded by themselves, with the same result as the whole, and most part
 before: a table of parts already encoded does the rest. Before that, patterns may split the text
 into pre-tokens, and pieces that are read out of it as they stand may.
 
-Shapes: C classes of characters, B bytes of a row of them, N bytes of text, D documents, H places
-of rules, T tokens, U pieces read as they stand, P code points, Q parts.
+Shapes: J places of pairs, N bytes of text, D documents, H places of rules, T tokens, U pieces
+read as they stand, P code points, Q parts.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from .characters import SPACE_MARK, decode_points, write_bytes
 from .jit import jit, jit_inline
 from .merging import merge_symbols
 from .partcache import (
@@ -39,8 +40,6 @@ Uint64 = npt.NDArray[np.uint64]
 
 _SHORT = 48
 """Longest part that is remembered."""
-_UNLESS_THERE = 2
-_SPACE_MARK = 0x2581
 _BORDER_PART = -2
 _MOST_IDS = (1 << 21) - 1
 
@@ -54,8 +53,10 @@ class Cuts(NamedTuple):
     """A space before a text that is not empty: 0 never, 1 always, 2 unless it begins with one."""
     class_P: Int32
     """A small number for each character that stands beside another in some piece; 0: others."""
-    together_CB: UInt8
-    """Bit (a, b): characters of classes a and b stand together, in this order, in some piece."""
+    joins_J: npt.NDArray[np.bool_]
+    """At `pair_place` of classes a and b: characters of them stand together, in this order, in
+    some piece. Pairs may share a place: then text is cut less often than it might be. Small, so
+    that it stays near the processor."""
     id_P: Int32
     """Id of the character alone; -1: it has several, or none."""
     byte_ids: Int32
@@ -74,35 +75,19 @@ class Cuts(NamedTuple):
     """Pre-tokens that are a piece though the merge rules do not make it."""
 
 
+@jit_inline
+def pair_place(a: int, b: int, size: int) -> int:
+    """Give where a pair of classes stands in `Cuts.joins_J` of this size, a power of two."""
+    mixed = np.uint32(a) * np.uint32(0x9E3779B1) + np.uint32(b) * np.uint32(0x85EBCA77)
+    return int((mixed ^ (mixed >> np.uint32(15))) & np.uint32(size - 1))
+
+
 class Parts(NamedTuple):
     """Parts of a text in order."""
 
     ends_Q: Int32
     ids_Q: Int32
     """The id where it is known without looking up; else -1; a border between pre-tokens is -2."""
-
-
-@jit
-def _write_bytes(cuts: Cuts, point: int, out: Int32, t: int) -> int:
-    """Spell a character in bytes; give the end of their ids."""
-    ids = cuts.byte_ids
-    if point < 0x80:
-        out[t] = ids[point]
-        return t + 1
-    if point < 0x800:
-        out[t] = ids[0xC0 | point >> 6]
-        out[t + 1] = ids[0x80 | (point & 0x3F)]
-        return t + 2
-    if point < 0x10000:
-        out[t] = ids[0xE0 | point >> 12]
-        out[t + 1] = ids[0x80 | (point >> 6 & 0x3F)]
-        out[t + 2] = ids[0x80 | (point & 0x3F)]
-        return t + 3
-    out[t] = ids[0xF0 | point >> 18]
-    out[t + 1] = ids[0x80 | (point >> 12 & 0x3F)]
-    out[t + 2] = ids[0x80 | (point >> 6 & 0x3F)]
-    out[t + 3] = ids[0x80 | (point & 0x3F)]
-    return t + 4
 
 
 @jit
@@ -114,7 +99,7 @@ def _encode_part(
         symbols = np.empty(4 * (end - begin), np.int32)
         num = 0
         for i in range(begin, end):
-            num = _write_bytes(cuts, points[i], symbols, num)
+            num = write_bytes(cuts.byte_ids, points[i], symbols, num)
         num = merge_symbols(rules_H2, symbols, num)
         ids_T[t : t + num] = symbols[:num]
         return t + num
@@ -127,7 +112,7 @@ def _encode_part(
             ids_T[t] = symbols[i]
             t += 1
         else:
-            t = _write_bytes(cuts, symbols[i] - cuts.num_ids, ids_T, t)
+            t = write_bytes(cuts.byte_ids, symbols[i] - cuts.num_ids, ids_T, t)
     return t
 
 
@@ -181,7 +166,7 @@ def _cut(
     parts: Parts,
 ) -> int:
     """Cut pieces of text into parts; give how many there are."""
-    class_P, together_CB, id_P = cuts.class_P, cuts.together_CB, cuts.id_P
+    class_P, joins_J, id_P = cuts.class_P, cuts.joins_J, cuts.id_P
     user_first_P, user_points_M = cuts.user_first_P, cuts.user_points_M
     user_ends_U, user_ids_U = cuts.user_ends_U, cuts.user_ids_U
     num_parts = i = 0
@@ -192,7 +177,7 @@ def _cut(
             i = start = end
         while i < end:
             kind, user = int(class_P[points[i]]), -1
-            joins = i > start and together_CB[before, kind >> 3] >> (kind & 7) & 1
+            joins = i > start and joins_J[pair_place(before, kind, len(joins_J))]
             if len(user_first_P) > 0 and user_first_P[points[i]] >= 0:
                 user = _find_user(user_first_P, user_points_M, user_ends_U, points, i, end)
             if i > start and (user >= 0 or not joins):
@@ -302,50 +287,6 @@ def _look_up_long(
 
 
 @jit
-def _decode(cuts: Cuts, content_N: UInt8, ends_D: Int64, points: Int32) -> None:
-    """Write the code points of valid UTF-8, spaces marked and prefixed; ends become theirs."""
-    space, prefix = cuts.space, cuts.prefix
-    num = i = 0
-    for d in range(len(ends_D)):
-        start, end = num, ends_D[d]
-        if prefix != 0 and i < end:
-            points[num] = space
-            num += 1
-            if prefix == _UNLESS_THERE and _begins_with(content_N, i, end, space):
-                num = start
-        while i < end:
-            byte = int(np.int64(content_N[i]))
-            if byte < 0x80:
-                points[num] = byte if byte != 0x20 else space
-                i += 1
-            elif byte < 0xE0:
-                points[num] = (byte & 0x1F) << 6 | (content_N[i + 1] & 0x3F)
-                i += 2
-            elif byte < 0xF0:
-                point = (byte & 0x0F) << 12 | np.int64(content_N[i + 1] & 0x3F) << 6
-                points[num] = point | (content_N[i + 2] & 0x3F)
-                i += 3
-            else:
-                point = (byte & 0x07) << 18 | np.int64(content_N[i + 1] & 0x3F) << 12
-                point |= np.int64(content_N[i + 2] & 0x3F) << 6
-                points[num] = point | (content_N[i + 3] & 0x3F)
-                i += 4
-            num += 1
-        ends_D[d] = num
-
-
-@jit
-def _begins_with(content_N: UInt8, i: int, end: int, space: int) -> bool:
-    """Whether a text begins with a space, or with the mark that stands for one."""
-    if content_N[i] == 0x20:
-        return True
-    marked = end - i >= 3 and content_N[i] == 0xE2
-    return bool(
-        marked and content_N[i + 1] == 0x96 and content_N[i + 2] == 0x81 and space == _SPACE_MARK
-    )
-
-
-@jit
 def encode_documents(
     rules_H2: Uint64,
     cuts: Cuts,
@@ -376,7 +317,7 @@ def encode_documents(
     """
     most = num_points + len(ends_D)
     points = np.empty(most, np.int32)
-    _decode(cuts, content_N, ends_D, points)
+    decode_points(cuts.space, cuts.prefix, content_N, ends_D, points)
     num = len(ends_D)
     bounds = np.empty(most if len(program.ends_L) > 0 else num, np.int32)
     bounds[:num] = ends_D
@@ -391,7 +332,7 @@ def encode_documents(
     borders = num if has_borders else 0
     num = _cut(cuts, points, bounds, num, whole_ids, has_borders, parts)
     # At most an id a byte; but ▁ has three bytes where it is no piece, the space it was has one.
-    widest = 3 if cuts.space == _SPACE_MARK and cuts.id_P[_SPACE_MARK] < 0 else 1
+    widest = 3 if cuts.space == SPACE_MARK and cuts.id_P[SPACE_MARK] < 0 else 1
     ids_T = np.empty(widest * len(content_N) + 3 * len(ends_D) + borders, np.int32)
     num = _look_up(rules_H2, cuts, cache, points, parts, num, ends_D, ids_T, id_ends_D)
     return ids_T[:num].copy()

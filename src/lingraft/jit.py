@@ -22,7 +22,7 @@ __all__ = ["cache_folder", "jit", "jit_inline"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _log = logging.getLogger("lingraft")
-_IN_SPINE = ("cutting", "jit", "merging", "partcache", "splitting")
+_IN_SPINE = ("characters", "cutting", "jit", "merging", "partcache", "splitting")
 """Spine modules that hold kernels."""
 
 

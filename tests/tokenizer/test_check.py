@@ -15,8 +15,8 @@ from lingraft.errors import InputError, VerifyError
 from lingraft.fast import fast_tokenizer
 from lingraft.pieces import SentencePieces
 from lingraft.tokenizer.check import Checker, Compared, check_base_kept, find_unreachable
-from lingraft.tokenizer.piecerules import PieceRow, extend_model
 from lingraft.tokenizer.hard import HARD_TEXTS, every_code_point, texts_around
+from lingraft.tokenizer.piecerules import PieceRow, extend_model
 
 BASE = SentencePieces(build())
 SIZE = len(BASE.pieces)

@@ -28,8 +28,8 @@ from .configs import (
     special_roles,
     template,
 )
-from .piecerules import PieceRules, Spelling, append_pieces
 from .forms import Forms
+from .piecerules import PieceRules, Spelling, append_pieces
 
 __all__ = ["Extended", "Wanted", "assemble", "rules_for"]
 

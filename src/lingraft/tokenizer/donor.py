@@ -27,8 +27,8 @@ from ..pieces import SPACE
 from ..text import find_scripts, in_scripts
 from .byterules import ByteRules, byte_row
 from .configs import load_json
-from .piecerules import NOT_TWO, Misfit, PieceRow, PieceRules
 from .listing import has_digits, readable, splits_digits
+from .piecerules import NOT_TWO, Misfit, PieceRow, PieceRules
 
 __all__ = ["Candidates", "LeftOut", "find_candidates", "read_donor", "take", "union_pieces"]
 

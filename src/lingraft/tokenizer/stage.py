@@ -14,8 +14,8 @@ from ..progress import Progress
 from ..settings import StageSettings
 from ..store import Artefact, Draft
 from .check import Checker, Compared, check_base_kept, find_unreachable
-from .piecerules import extend_model, parse_rows
 from .hard import HARD_TEXTS, every_code_point, texts_around
+from .piecerules import extend_model, parse_rows
 from .settings import Efficiency, TokenizerFacts, TokenizerSettings
 
 __all__ = ["run"]
