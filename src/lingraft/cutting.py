@@ -5,8 +5,8 @@ that are encoded by themselves, with the same result as the whole, and most part
 before: a table of parts already encoded does the rest. Before that, patterns may split the text
 into pre-tokens, and pieces that are read out of it as they stand may.
 
-Shapes: J places of pairs, N bytes of text, D documents, H places of rules, T tokens, U pieces
-read as they stand, P code points, Q parts.
+Shapes: C classes of characters, B bytes of a row of them, N bytes of text, D documents, H places
+of rules, T tokens, U pieces read as they stand, P code points, Q parts.
 """
 
 from __future__ import annotations
@@ -53,10 +53,8 @@ class Cuts(NamedTuple):
     """A space before a text that is not empty: 0 never, 1 always, 2 unless it begins with one."""
     class_P: Int32
     """A small number for each character that stands beside another in some piece; 0: others."""
-    joins_J: npt.NDArray[np.bool_]
-    """At `pair_place` of classes a and b: characters of them stand together, in this order, in
-    some piece. Pairs may share a place: then text is cut less often than it might be. Small, so
-    that it stays near the processor."""
+    together_CB: UInt8
+    """Bit (a, b): characters of classes a and b stand together, in this order, in some piece."""
     id_P: Int32
     """Id of the character alone; -1: it has several, or none."""
     byte_ids: Int32
@@ -73,13 +71,6 @@ class Cuts(NamedTuple):
     user_ids_U: Int32
     whole: Cache
     """Pre-tokens that are a piece though the merge rules do not make it."""
-
-
-@jit_inline
-def pair_place(a: int, b: int, size: int) -> int:
-    """Give where a pair of classes stands in `Cuts.joins_J` of this size, a power of two."""
-    mixed = np.uint32(a) * np.uint32(0x9E3779B1) + np.uint32(b) * np.uint32(0x85EBCA77)
-    return int((mixed ^ (mixed >> np.uint32(15))) & np.uint32(size - 1))
 
 
 class Parts(NamedTuple):
@@ -166,7 +157,7 @@ def _cut(
     parts: Parts,
 ) -> int:
     """Cut pieces of text into parts; give how many there are."""
-    class_P, joins_J, id_P = cuts.class_P, cuts.joins_J, cuts.id_P
+    class_P, together_CB, id_P = cuts.class_P, cuts.together_CB, cuts.id_P
     user_first_P, user_points_M = cuts.user_first_P, cuts.user_points_M
     user_ends_U, user_ids_U = cuts.user_ends_U, cuts.user_ids_U
     num_parts = i = 0
@@ -177,7 +168,7 @@ def _cut(
             i = start = end
         while i < end:
             kind, user = int(class_P[points[i]]), -1
-            joins = i > start and joins_J[pair_place(before, kind, len(joins_J))]
+            joins = i > start and together_CB[before, kind >> 3] >> (kind & 7) & 1
             if len(user_first_P) > 0 and user_first_P[points[i]] >= 0:
                 user = _find_user(user_first_P, user_points_M, user_ends_U, points, i, end)
             if i > start and (user >= 0 or not joins):

@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from .bases import ByteLevelBase, FastSentencePieceBase, SentencePieceBase
 from .basetypes import BaseTokenizer
-from .cutting import Cuts, pair_place
+from .cutting import Cuts
 from .fronts import Front, is_space_marking
 from .merging import rule_table
 from .neighbours import NUM_POINTS, join_table
@@ -85,12 +85,12 @@ def _from_model(base: SentencePieceBase) -> Machine:
     user = {
         base.piece(id): id for id, kind in enumerate(base.pieces.kinds) if kind is Kind.USER_DEFINED
     }
-    class_P, joins_J = _joins(piece.encode() for piece in longer)
+    class_P, together_CB = join_table(piece.encode() for piece in longer)
     cuts = Cuts(
         space=_PLAIN_SPACE if through_library else ord(SPACE),
         prefix=_ALWAYS if spec.add_dummy_prefix and not through_library else _NEVER,
         class_P=class_P,
-        joins_J=joins_J,
+        together_CB=together_CB,
         id_P=_ids_of_points(normal),
         byte_ids=np.array(base.byte_ids, np.int32),
         num_ids=base.size,
@@ -124,12 +124,12 @@ def _from_fast(base: FastSentencePieceBase) -> Machine:
     arrays = base.rule_arrays()
     if np.isin([arrays.left_R, arrays.right_R], base.byte_ids).any():
         raise NotExactError("its merge rules join pieces of single bytes")
-    class_P, joins_J = _joins(piece.encode() for piece in _joined(base))
+    class_P, together_CB = join_table(piece.encode() for piece in _joined(base))
     cuts = Cuts(
         space=space,
         prefix=prefix,
         class_P=class_P,
-        joins_J=joins_J,
+        together_CB=together_CB,
         id_P=_ids_of_points(base.vocabulary),
         byte_ids=np.array(base.byte_ids, np.int32),
         num_ids=base.size,
@@ -148,12 +148,12 @@ def _from_bytes(base: ByteLevelBase) -> Machine:
     except PatternError as error:
         raise NotExactError(f"its pattern for splitting texts uses {error}") from None
     arrays = base.rule_arrays()
-    class_P, joins_J = _joins(_spelled_bytes(base, _joined(base)))
+    class_P, together_CB = join_table(_spelled_bytes(base, _joined(base)))
     cuts = Cuts(
         space=_PLAIN_SPACE,
         prefix=_UNLESS_THERE if prefixed else _NEVER,
         class_P=class_P,
-        joins_J=joins_J,
+        together_CB=together_CB,
         id_P=_ids_of_points(dict(_single_characters(base))),
         byte_ids=np.array(base.byte_ids, np.int32),
         num_ids=base.size,
@@ -186,20 +186,6 @@ def _spelled_bytes(base: ByteLevelBase, pieces: Iterable[str]) -> Iterator[bytes
 
 def _rows(arrays: Any) -> list[tuple[int, ...]]:
     return list(zip(*(column.tolist() for column in arrays), strict=True))
-
-
-def _joins(pieces: Iterable[bytes]) -> tuple[Int32, npt.NDArray[np.bool_]]:
-    """Give the classes of characters, and which of them stand together in some piece."""
-    class_P, together_CB = join_table(pieces)
-    a, byte = np.nonzero(together_CB)
-    bits = np.unpackbits(together_CB[a, byte][:, None], axis=1, bitorder="little")
-    row, bit = np.nonzero(bits)
-    lefts, rights = a[row], 8 * byte[row] + bit
-    size = 1 << min(23, max(12, (12 * len(lefts)).bit_length()))
-    joins_J = np.zeros(size, np.bool_)
-    for left, right in zip(lefts.tolist(), rights.tolist(), strict=True):
-        joins_J[pair_place(left, right, size)] = True
-    return class_P, joins_J
 
 
 def _ids_of_points(pieces: Mapping[str, int]) -> Int32:
