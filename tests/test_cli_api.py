@@ -86,6 +86,15 @@ def test_check_says_what_this_version_cannot_start(
     assert "this version trains in one process" in out
 
 
+def test_check_warns_of_a_mixture_that_rehearses_nothing(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, "check", str(tiny_recipe), "--set", "train.mixture=['1:zh']") == 0
+    out = capsys.readouterr().out
+    assert "no problems" in out
+    assert "note: train.mixture = ['1:zh']: holds zh alone" in out
+
+
 def test_check_gives_json(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
+from byte_tokenizers import byte_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizers import build, trained
@@ -71,3 +72,18 @@ def test_a_file_that_is_no_fast_tokenizer_is_refused(tmp_path: Path, content: by
     (tmp_path / "tokenizer.json").write_bytes(content)
     with pytest.raises(InputError, match="not a fast tokenizer"):
         FastEncoder.read(tmp_path / "tokenizer.json")
+
+
+def test_a_pattern_whose_search_never_ends_is_told(capfd: pytest.CaptureFixture[str]) -> None:
+    spec = byte_level()
+    endless = {"Regex": "(?:a|aa|aaa)+c"}
+    split = {"type": "Split", "pattern": endless, "behavior": "Isolated", "invert": False}
+    spec["pre_tokenizer"] = {
+        "type": "Sequence",
+        "pretokenizers": [split, spec["pre_tokenizer"]],
+    }
+    encoder = FastEncoder.parse(json.dumps(spec), "odd.json")
+    for encode in (encoder.encode_batch, encoder.encode_words):
+        with pytest.raises(InputError, match=r"odd\.json: its library gave up on a text"):
+            encode(["a" * 80])
+    capfd.readouterr()  # the library tells of its panic on standard error

@@ -58,3 +58,9 @@ def test_without_quantisation_the_body_takes_two_bytes_a_parameter() -> None:
 def test_a_token_takes_as_many_bytes_as_in_the_files(added: int, token_bytes: int) -> None:
     needs = estimate_needs(MIXTRAL, TRAIN, EstimateSettings(train_tokens=10), added)
     assert needs.disk_bytes["token files"] == 10 * token_bytes
+
+
+def test_the_total_of_a_mixture_of_weights_is_what_a_pass_trains_on() -> None:
+    train = TrainSettings(mixture=["100%:x"], total_tokens=5_000)
+    needs = estimate_needs(MIXTRAL, train, EstimateSettings(train_tokens=9), 0)
+    assert needs.train_tokens == 5_000

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from byte_tokenizers import byte_level
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_tokenizers import build
 
 from lingraft import exact
 from lingraft.bases import SentencePieceBase
+from lingraft.errors import InputError, UsageError
 from lingraft.exact import Encoder
 from lingraft.pieces import SentencePieces
 from lingraft.sources import locate_source
@@ -130,3 +135,80 @@ def test_a_unigram_tokenizer_goes_through_its_own_library(shared_data: Path) -> 
     assert encoder.library == "sentencepiece"
     assert "UNIGRAM" in encoder.reason
     assert got(encoder, ["abc 中文"]) == wanted(encoder, ["abc 中文"])
+
+
+def test_an_empty_file_is_no_model(tmp_path: Path) -> None:
+    (tmp_path / "a.model").write_bytes(b"")
+    with pytest.raises(InputError, match="holds no pieces"):
+        Encoder(tmp_path / "a.model")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        ("上海", "a list of texts was expected"),
+        (["a", None], "text 1 is NoneType"),
+        ([b"a"], "bytes"),
+    ],
+)
+def test_what_is_no_list_of_texts_is_refused(small: Encoder, texts: Any, message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        small.encode_batch(texts)
+
+
+@pytest.mark.parametrize("num_threads", [0, -1])
+def test_there_are_one_thread_or_more(small: Encoder, num_threads: int) -> None:
+    with pytest.raises(UsageError, match="expected 1 or more"):
+        small.encode_batch(["a"], num_threads=num_threads)
+
+
+def byte_file(folder: Path, change: Callable[[dict[str, Any]], None]) -> Path:
+    spec = byte_level([(b"q", b"z")])
+    change(spec)
+    (folder / "tokenizer.json").write_text(json.dumps(spec), encoding="utf-8")
+    return folder / "tokenizer.json"
+
+
+def test_texts_that_the_library_splits_are_normalised_once(tmp_path: Path) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["normalizer"] = {"type": "Replace", "pattern": {"String": "x"}, "content": "xx"}
+        only = {
+            "type": "Split",
+            "pattern": {"Regex": r"\w+"},
+            "behavior": "Removed",
+            "invert": True,
+        }
+        spec["pre_tokenizer"] = {
+            "type": "Sequence",
+            "pretokenizers": [only, spec["pre_tokenizer"]],
+        }
+
+    encoder = Encoder(byte_file(tmp_path, change))
+    texts = ["xb", "x b"]
+    assert got(encoder, texts) == wanted(encoder, texts)
+    ids_T, _ = encoder.encode_packed(texts)
+    assert ids_T.tolist() == [id for ids in wanted(encoder, texts) for id in ids]
+
+
+def test_ids_beyond_the_tables_are_left_to_the_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lingraft.rulesets.MOST_IDS", 200)
+    encoder = Encoder(byte_file(tmp_path, lambda _: None), warn=False)
+    assert encoder.reason == "it has 257 ids; compiled tables hold 200"
+    assert got(encoder, ["é qz"]) == wanted(encoder, ["é qz"])
+
+
+def test_long_texts_are_not_cut_where_whole_texts_are_looked_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def change(spec: dict[str, Any]) -> None:
+        spec["model"]["ignore_merges"] = True
+        spec["model"]["vocab"]["xyz"] = len(spec["model"]["vocab"])
+        spec["pre_tokenizer"] = {**spec["pre_tokenizer"], "use_regex": False}
+
+    monkeypatch.setattr(exact, "_LONG_CHARS", 8)
+    encoder = Encoder(byte_file(tmp_path, change), warn=False)
+    texts = ["q" * 8 + "xyz", "xyz"]
+    ids_T, _ = encoder.encode_packed(texts)
+    assert ids_T.tolist() == [id for ids in wanted(encoder, texts) for id in ids]

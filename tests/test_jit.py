@@ -30,9 +30,11 @@ def test_the_cache_is_named_after_all_kernel_sources(
 def test_a_changed_helper_changes_the_digest(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "vocab").mkdir()
-    for name in (*(f"{name}.py" for name in jit._IN_SPINE), "vocab/state.py"):
-        (tmp_path / name).write_text("a = 1\n", encoding="utf-8")
+    named = [*jit._IN_SPINE, *(f"corpus/{name}" for name in jit._IN_CORPUS), "vocab/state"]
+    for name in named:
+        path = tmp_path / f"{name}.py"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("a = 1\n", encoding="utf-8")
     monkeypatch.setattr(jit, "__file__", str(tmp_path / "jit.py"))
     before = jit._digest()
     (tmp_path / "vocab" / "state.py").write_text("a = 2\n", encoding="utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 
 from lingraft import lines
 from lingraft.errors import InputError
-from lingraft.lines import TextLine, read_blocks, read_lines
+from lingraft.lines import Span, TextLine, count_lines, first_line, read_blocks, read_lines
 
 
 def write(path: Path, data: bytes) -> Path:
@@ -171,3 +172,52 @@ def test_a_byte_that_is_not_utf8_is_named_with_its_place(
 def test_a_file_that_cannot_be_opened_is_told(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent\.txt: cannot be read: No such file"):
         texts_of(tmp_path / "absent.txt")
+
+
+@given(
+    data=st.text("a中\n\r", max_size=60),
+    cuts=st.lists(st.integers(0, 200), max_size=4),
+    block_bytes=st.integers(1, 9),
+)
+def test_spans_that_follow_each_other_hold_each_line_once(
+    tmp_path_factory: pytest.TempPathFactory, data: str, cuts: list[int], block_bytes: int
+) -> None:
+    path = write(tmp_path_factory.mktemp("spans") / "a.txt", data.encode())
+    size_bytes = path.stat().st_size
+    bounds = sorted({0, size_bytes, *(cut for cut in cuts if cut < size_bytes)})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(lines, "_BLOCK_BYTES", block_bytes)
+        whole = [line for block in read_blocks(path) for line in block.lines]
+        parts = [
+            line
+            for begin, end in itertools.pairwise(bounds)
+            for block in read_blocks(path, Span(begin, end))
+            for line in block.lines
+        ]
+        assert parts == whole
+        assert count_lines(path, size_bytes) == data.count("\n")
+
+
+def test_only_the_start_of_a_file_can_have_a_byte_order_mark(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "a\n\ufeffb\n".encode())
+    block = next(read_blocks(path, Span(2, 6), first=7))
+    assert (block.first, block.lines) == (7, ["\ufeffb"])
+
+
+@given(data=st.text("a中\n", max_size=40), begin=st.integers(0, 60))
+def test_the_first_line_of_a_span_has_the_number_it_has_in_the_file(
+    tmp_path_factory: pytest.TempPathFactory, data: str, begin: int
+) -> None:
+    path = write(tmp_path_factory.mktemp("spans") / "a.txt", data.encode())
+    span = Span(begin, max(begin, path.stat().st_size))
+    numbered = {(line.number, line.text) for line in read_lines(path)}
+    first = first_line(path, span)
+    for block in read_blocks(path, span, first):
+        assert set(enumerate(block.lines, block.first)) <= numbered
+
+
+def test_lines_that_are_not_utf8_can_be_given_with_what_they_hold(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.txt", "好\n".encode() + b"a\xffb\n")
+    block = next(read_blocks(path, keep_broken=True))
+    assert (block.lines, block.is_broken) == (["好", "a\udcffb"], True)
+    assert not next(read_blocks(write(path, b"a\n"), keep_broken=True)).is_broken

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.losses import linear_cross_entropy
-from lingraft.mixture import IGNORE
+from lingraft.rows import IGNORE
 
 
 def _case(

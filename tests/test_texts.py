@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from lingraft.errors import InputError, UsageError
-from lingraft.texts import RawDocument, find_texts, read_texts
+from lingraft.texts import BAD_ROW, RawDocument, find_texts, read_texts
 
 
 def write(path: Path, data: str | bytes) -> Path:
@@ -288,6 +288,40 @@ def test_what_is_no_table_is_refused(tmp_path: Path, data: bytes) -> None:
 def test_a_file_that_is_gone_is_told(tmp_path: Path, name: str) -> None:
     with pytest.raises(InputError, match=name):
         texts_of(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        (b"{", "{"),
+        (b'{"txt": 1}', '{"txt": 1}'),
+        (b'{"text": "\xe4\xb8"}', '{"text": "\ufffd\ufffd"}'),
+    ],
+)
+def test_a_bad_row_may_be_given_to_be_counted(tmp_path: Path, row: bytes, shown: str) -> None:
+    good = '{"text": "好"}'.encode()
+    path = write(tmp_path / "a.jsonl", b"\n".join([good, row, good]))
+    docs = list(read_texts(path, keep_bad=True))
+    assert [(d.text, d.line, d.drop) for d in docs] == [
+        ("好", 1, ""),
+        (shown, 2, BAD_ROW),
+        ("好", 3, ""),
+    ]
+
+
+def test_a_broken_line_and_an_empty_cell_may_be_given_to_be_counted(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a.txt", "好\n".encode() + b"\xff\n")
+    assert [(d.text, d.drop) for d in read_texts(lines, keep_bad=True)] == [
+        ("好", ""),
+        ("\ufffd", BAD_ROW),
+    ]
+    pq.write_table(pa.table({"text": ["a", None, ""]}), tmp_path / "a.parquet")
+    docs = list(read_texts(tmp_path / "a.parquet", keep_bad=True))
+    assert [(d.text, d.line, d.drop) for d in docs] == [
+        ("a", 1, ""),
+        ("", 2, BAD_ROW),
+        ("", 3, ""),
+    ]
 
 
 def test_real_files_read_whole(shared_data: Path) -> None:

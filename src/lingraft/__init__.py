@@ -9,7 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import tokenizer, vocab
+    from . import corpus, encode, tokenizer, vocab
     from .api import CheckResult, Difference, check, diff, run, show, verify
     from .errors import (
         DiskFullError,
@@ -41,7 +41,9 @@ __all__ = [
     "VerifyError",
     "__version__",
     "check",
+    "corpus",
     "diff",
+    "encode",
     "run",
     "show",
     "tokenizer",
@@ -52,7 +54,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _API = {"CheckResult", "Difference", "check", "diff", "run", "show", "verify"}
-_STAGES = {"tokenizer", "vocab"}
+_STAGES = {"corpus", "encode", "tokenizer", "vocab"}
 """Stages that can be used by themselves, as `lingraft.vocab.search`."""
 
 

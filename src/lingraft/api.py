@@ -14,7 +14,7 @@ from typing import Any
 from .errors import Problem, RecipeError, UsageError
 from .estimate import Estimate, estimate_needs
 from .progress import Reporter
-from .recipe import find_problems, read_recipe
+from .recipe import find_problems, find_warnings, read_recipe
 from .runner import RunResult, resolve_run, run_recipe
 from .store import Artefact, verify_artefact
 
@@ -27,6 +27,8 @@ class CheckResult:
 
     problems: tuple[Problem, ...]
     estimate: Estimate | None
+    warnings: tuple[Problem, ...] = ()
+    """What is allowed and seldom meant."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +65,13 @@ def check(recipe: str | Path, *, set: Sequence[str] = ()) -> CheckResult:
     except RecipeError as error:
         return CheckResult(error.problems, None)
     shape, vocab = read.base.shape, read.vocab
+    problems, warnings = tuple(find_problems(read)), tuple(find_warnings(read))
     if shape is None:
-        return CheckResult(tuple(find_problems(read)), None)
+        return CheckResult(problems, None, warnings)
     size = vocab.size if isinstance(vocab.size, int) else vocab.max_pieces
     added = read.estimate.added_pieces or size
     estimate = estimate_needs(shape, read.train, read.estimate, added)
-    return CheckResult(tuple(find_problems(read)), estimate)
+    return CheckResult(problems, estimate, warnings)
 
 
 def show(path: str | Path) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import cli_encode
+from .cli_corpus import app as corpus_app
 from .cli_tokenizer import app as tokenizer_app
 from .cli_vocab import app as vocab_app
 from .errors import LingraftError
@@ -36,6 +38,8 @@ app = typer.Typer(
     epilog="Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs.",
 )
 
+cli_encode.register(app)
+app.add_typer(corpus_app, name="corpus")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(tokenizer_app, name="tokenizer")
 
@@ -212,6 +216,8 @@ def _print_check(recipe: Path, result: api.CheckResult) -> None:
             print(f"  {problem}")
     else:
         print(f"{recipe}: no problems")
+    for warning in result.warnings:
+        print(f"  note: {warning}")
     if result.estimate is None:
         return
     needs = result.estimate

@@ -10,13 +10,25 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_cluster import (
+    CpusPerTask,
+    EnvCommand,
+    Executor,
+    MemPerCpu,
+    Partition,
+    SbatchArgs,
+    Tasks,
+    Time,
+    Workers,
+    parse_sbatch,
+)
 from .cli_words import many_values, reporter_for
 from .errors import UsageError
 
 if TYPE_CHECKING:
     from .vocab import CountResult, SearchResult
 
-__all__ = ["app", "parse_counts", "parse_evals", "parse_sbatch", "split_names"]
+__all__ = ["app", "parse_counts", "parse_evals", "split_names"]
 
 app = typer.Typer(
     help="Search vocabularies, and tell what one costs and saves.",
@@ -109,23 +121,6 @@ Memory = Annotated[
 ]
 Cut = Annotated[int | None, typer.Option(help="Cut where symbols meet fewer times; 0: never.")]
 KeepWork = Annotated[bool, typer.Option("--keep-work", help="Keep the encoded corpus.")]
-Tasks = Annotated[int, typer.Option(help="How many shares the files are dealt into.")]
-Executor = Annotated[
-    str, typer.Option(metavar="NAME", help="Where tasks run: local, slurm or ray.")
-]
-Workers = Annotated[
-    int | None, typer.Option(help="Most tasks at a time. Default: one a core here, else no limit.")
-]
-CpusPerTask = Annotated[int, typer.Option(help="Threads of a task, and cores to ask for.")]
-MemPerCpu = Annotated[int, typer.Option("--mem-per-cpu-gb", help="Memory to ask for.")]
-Partition = Annotated[str, typer.Option(help="SLURM's partition.")]
-Time = Annotated[str, typer.Option(metavar="HH:MM:SS", help="SLURM's time limit of a task.")]
-SbatchArgs = Annotated[
-    list[str], typer.Option("--sbatch-arg", metavar="KEY=VALUE", help="Repeatable: of sbatch.")
-]
-EnvCommand = Annotated[
-    str, typer.Option(help="Shell command before a SLURM task. Default: this Python's folder.")
-]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 Folder = Annotated[Path, typer.Argument(metavar="DIR", help="What vocab search wrote.")]
 Model = Annotated[
@@ -329,22 +324,6 @@ def parse_evals(words: Sequence[str]) -> dict[str, list[str]]:
             )
         found.setdefault(name, []).append(file)
     return found
-
-
-def parse_sbatch(words: Sequence[str]) -> dict[str, str]:
-    """Read `KEY=VALUE` words, or KEY alone, with or without dashes before it.
-
-    >>> parse_sbatch(["account=nlp", "--exclusive"])
-    {'account': 'nlp', 'exclusive': ''}
-
-    Raises:
-        UsageError: A word has no key.
-    """
-    pairs = [word.lstrip("-").partition("=") for word in words]
-    for word, (key, _, _) in zip(words, pairs, strict=True):
-        if not key:
-            raise UsageError(f"--sbatch-arg {word}: expected KEY=VALUE.", way_out="As account=nlp.")
-    return {key: value for key, _, value in pairs}
 
 
 def split_names(words: Sequence[str]) -> list[str] | None:

@@ -16,19 +16,10 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from .characters import SPACE_MARK, decode_points, write_bytes
+from .characters import SPACE_MARK, decode_points
 from .jit import jit, jit_inline
-from .merging import merge_symbols
-from .partcache import (
-    MAX_SHORT_IDS,
-    Cache,
-    find_part,
-    find_short,
-    hash_part,
-    pack_part,
-    remember_part,
-    remember_short,
-)
+from .lookup import Parts, look_up
+from .partcache import NARROW, SLACK, WIDE, Cache, find_part, hash_part
 from .splitting import Program, split_points
 
 __all__ = ["Cuts", "encode_documents"]
@@ -38,10 +29,7 @@ Int64 = npt.NDArray[np.int64]
 UInt8 = npt.NDArray[np.uint8]
 Uint64 = npt.NDArray[np.uint64]
 
-_SHORT = 48
-"""Longest part that is remembered."""
 _BORDER_PART = -2
-_MOST_IDS = (1 << 21) - 1
 
 
 class Cuts(NamedTuple):
@@ -71,40 +59,6 @@ class Cuts(NamedTuple):
     user_ids_U: Int32
     whole: Cache
     """Pre-tokens that are a piece though the merge rules do not make it."""
-
-
-class Parts(NamedTuple):
-    """Parts of a text in order."""
-
-    ends_Q: Int32
-    ids_Q: Int32
-    """The id where it is known without looking up; else -1; a border between pre-tokens is -2."""
-
-
-@jit
-def _encode_part(
-    rules_H2: Uint64, cuts: Cuts, points: Int32, begin: int, end: int, ids_T: Int32, t: int
-) -> int:
-    """Encode a part that was not seen before; give the end of its ids."""
-    if cuts.bytes_merge:
-        symbols = np.empty(4 * (end - begin), np.int32)
-        num = 0
-        for i in range(begin, end):
-            num = write_bytes(cuts.byte_ids, points[i], symbols, num)
-        num = merge_symbols(rules_H2, symbols, num)
-        ids_T[t : t + num] = symbols[:num]
-        return t + num
-    symbols = np.empty(end - begin, np.int32)
-    for i in range(begin, end):
-        id = cuts.id_P[points[i]]
-        symbols[i - begin] = id if id >= 0 else cuts.num_ids + points[i]
-    for i in range(merge_symbols(rules_H2, symbols, end - begin)):
-        if symbols[i] < cuts.num_ids:
-            ids_T[t] = symbols[i]
-            t += 1
-        else:
-            t = write_bytes(cuts.byte_ids, symbols[i] - cuts.num_ids, ids_T, t)
-    return t
 
 
 @jit
@@ -191,6 +145,39 @@ def _cut(
 
 
 @jit
+def _cut_plain(cuts: Cuts, points: Int32, bounds: Int32, num: int, parts: Parts) -> int:
+    """Cut as `_cut` does where nothing is read as it stands; most characters cost no branch.
+
+    A short pre-token is a part as it is: looking it up costs less than cutting it.
+    """
+    class_P, together_CB, id_P = cuts.class_P, cuts.together_CB, cuts.id_P
+    ends_Q, ids_Q = parts.ends_Q, parts.ids_Q
+    is_split = num > 0 and cuts.bytes_merge
+    num_parts = i = 0
+    for n in range(num):
+        end = int(bounds[n])
+        if i >= end:
+            continue
+        id, before = id_P[points[i]], np.int64(class_P[points[i]])
+        if is_split and (end - i <= WIDE or (end - i <= NARROW and points[end - 1] < 0x80)):
+            id = id if end - i == 1 else np.int32(-1)
+            i = end
+        else:
+            i += 1
+        while i < end:
+            kind = np.int64(class_P[points[i]])
+            joins = np.int64(together_CB[before, kind >> 3] >> (kind & 7) & 1)
+            ends_Q[num_parts], ids_Q[num_parts] = i, id
+            num_parts += 1 - int(joins)
+            id = np.int32(id_P[points[i]] | -joins)  # -1 once there are two characters
+            before = kind
+            i += 1
+        ends_Q[num_parts], ids_Q[num_parts] = end, id
+        num_parts += 1
+    return int(num_parts)
+
+
+@jit
 def _find_whole(whole: Cache, points: Int32, bounds: Int32, num: int) -> Int32:
     """Give the id of each pre-token that is a piece though no merge rule makes it; or -1."""
     ids = np.full(num if whole.used[0] > 0 else 0, -1, np.int32)
@@ -204,77 +191,6 @@ def _find_whole(whole: Cache, points: Int32, bounds: Int32, num: int) -> Int32:
             ids[n] = parts_M[found]
         begin = end
     return ids
-
-
-@jit
-def _look_up(
-    rules_H2: Uint64,
-    cuts: Cuts,
-    cache: Cache,
-    points: Int32,
-    parts: Parts,
-    num: int,
-    ends_D: Int64,
-    ids_T: Int32,
-    id_ends_D: Int64,
-) -> int:
-    """Write the ids of all parts, and where those of each document end; give how many."""
-    ends_Q, ids_Q, short_S2, space = parts.ends_Q, parts.ids_Q, cache.short_S2, cuts.space
-    t = d = begin = 0
-    for n in range(num):
-        end = int(ends_Q[n])
-        while ends_D[d] < end:  # empty documents, and the one that ended
-            id_ends_D[d] = t
-            d += 1
-        if ids_Q[n] != -1:
-            ids_T[t] = max(ids_Q[n], -1)
-            t += 1
-            begin = end
-            continue
-        key = pack_part(points, begin, end, space)
-        value = np.uint64(0)
-        if key != np.uint64(0):
-            place = find_short(short_S2, key)
-            if short_S2[place, 0] != np.uint64(0):
-                value = short_S2[place, 1]
-        if value == np.uint64(0):
-            t = _look_up_long(rules_H2, cuts, cache, points, begin, end, key, ids_T, t)
-        while value != np.uint64(0):
-            ids_T[t] = np.int32(np.int64(value & np.uint64(0x1FFFFF)) - 1)
-            value >>= np.uint64(21)
-            t += 1
-        begin = end
-    id_ends_D[d:] = t
-    return int(t)
-
-
-@jit
-def _look_up_long(
-    rules_H2: Uint64,
-    cuts: Cuts,
-    cache: Cache,
-    points: Int32,
-    begin: int,
-    end: int,
-    short_key: np.uint64,
-    ids_T: Int32,
-    t: int,
-) -> int:
-    """Write the ids of a part that is long, or new; give their end."""
-    key = hash_part(points, begin, end)
-    found = find_part(cache.slots_H, cache.parts_M, points, begin, end, key)
-    if found >= 0:
-        for k in range(cache.parts_M[found - (end - begin) - 1]):
-            ids_T[t] = cache.parts_M[found + k]
-            t += 1
-        return t
-    after = _encode_part(rules_H2, cuts, points, begin, end, ids_T, t)
-    if short_key != np.uint64(0) and after - t <= MAX_SHORT_IDS and cuts.num_ids < _MOST_IDS:
-        place = find_short(cache.short_S2, short_key)
-        remember_short(cache, short_key, place, ids_T, t, after)
-    elif end - begin <= _SHORT:
-        remember_part(cache, points, begin, end, key, -1 - found, ids_T, t, after)
-    return after
 
 
 @jit
@@ -307,8 +223,10 @@ def encode_documents(
         The ids of all documents.
     """
     most = num_points + len(ends_D)
-    points = np.empty(most, np.int32)
+    points = np.empty(most + SLACK, np.int32)
     decode_points(cuts.space, cuts.prefix, content_N, ends_D, points)
+    num_points = int(ends_D[-1])  # without the prefixes that there was room for
+    points[num_points : num_points + SLACK] = 0  # read, and shifted out again
     num = len(ends_D)
     bounds = np.empty(most if len(program.ends_L) > 0 else num, np.int32)
     bounds[:num] = ends_D
@@ -321,9 +239,11 @@ def encode_documents(
     room = most + num if has_borders else most
     parts = Parts(np.empty(room, np.int32), np.empty(room, np.int32))
     borders = num if has_borders else 0
-    num = _cut(cuts, points, bounds, num, whole_ids, has_borders, parts)
+    if has_borders or len(whole_ids) > 0 or len(cuts.user_first_P) > 0:
+        num = _cut(cuts, points, bounds, num, whole_ids, has_borders, parts)
+    else:
+        num = _cut_plain(cuts, points, bounds, num, parts)
     # At most an id a byte; but ▁ has three bytes where it is no piece, the space it was has one.
     widest = 3 if cuts.space == SPACE_MARK and cuts.id_P[SPACE_MARK] < 0 else 1
-    ids_T = np.empty(widest * len(content_N) + 3 * len(ends_D) + borders, np.int32)
-    num = _look_up(rules_H2, cuts, cache, points, parts, num, ends_D, ids_T, id_ends_D)
-    return ids_T[:num].copy()
+    most_ids = widest * len(content_N) + 3 * len(ends_D) + borders
+    return look_up(rules_H2, cuts, cache, points, parts, num, ends_D, most_ids, id_ends_D)

@@ -6,7 +6,8 @@ not become a document boundary. (`AutoTokenizer` does read them; that is for pro
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +21,17 @@ _AGAIN = "Make it again: --redo base or --redo tokenizer."
 class FastEncoder:
     """Encodes texts with the `tokenizers` library."""
 
-    def __init__(self, tokenizer: Any) -> None:
-        """Wrap a `tokenizers.Tokenizer`; `read` is the way from a file."""
+    def __init__(self, tokenizer: Any, name: str = "tokenizer.json") -> None:
+        """Wrap a `tokenizers.Tokenizer`; `read` is the way from a file.
+
+        Raises:
+            InputError: It draws its merges.
+        """
+        _refuse_dropout(getattr(tokenizer.model, "dropout", None), name)
         tokenizer.encode_special_tokens = True
         tokenizer.no_truncation()
         tokenizer.no_padding()
-        self._tokenizer = tokenizer
+        self._tokenizer, self.name = tokenizer, name
 
     @classmethod
     def read(cls, path: Path) -> FastEncoder:
@@ -52,11 +58,12 @@ class FastEncoder:
         from tokenizers import Tokenizer
 
         try:
-            return cls(Tokenizer.from_str(content))
+            tokenizer = Tokenizer.from_str(content)
         except BaseException as error:  # the library raises nothing narrower than Exception
             if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
                 raise
             raise InputError(f"{name}: not a fast tokenizer: {error}.", way_out=_AGAIN) from None
+        return cls(tokenizer, name)
 
     @property
     def size(self) -> int:
@@ -80,13 +87,15 @@ class FastEncoder:
 
     def encode_batch(self, texts: Sequence[str]) -> list[list[int]]:
         """Give the ids of each text: no special tokens, literal "<s>" stays text."""
-        batch = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        with _library_errors(self.name):
+            batch = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         return [encoding.ids for encoding in batch]
 
     def encode_words(self, texts: Sequence[str]) -> list[tuple[list[int], list[int]]]:
         """Give the ids of each text, and for each id the number of its pre-token."""
         # encode_batch_fast, for all its name hardly faster, leaves the pre-tokens out.
-        batch = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
+        with _library_errors(self.name):
+            batch = self._tokenizer.encode_batch(list(texts), add_special_tokens=False)
         return [(encoding.ids, encoding.word_ids) for encoding in batch]
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -98,3 +107,37 @@ class FastEncoder:
         """Give the texts of many id lists; as `decode` for each."""
         texts: list[str] = self._tokenizer.decode_batch([list(ids) for ids in batch])
         return texts
+
+
+@contextmanager
+def _library_errors(name: str) -> Iterator[None]:
+    """Tell a panic of the library's, as its pattern engine has where a search takes too long.
+
+    Raises:
+        InputError: The library gave up.
+    """
+    try:
+        yield
+    except BaseException as error:  # a panic is no Exception
+        if type(error).__name__ != "PanicException":
+            raise
+        raise InputError(
+            f"{name}: its library gave up on a text: {error}.",
+            way_out="The file may be damaged: fetch it again. Or leave the text out.",
+        ) from None
+
+
+def _refuse_dropout(dropout: float | None, name: str) -> None:
+    """Refuse BPE-dropout (Provilkov et al. 2020, arXiv 1910.13267).
+
+    Raises:
+        InputError: Merges are left out by chance.
+    """
+    if dropout:
+        raise InputError(
+            f"{name}: model.dropout = {dropout:g}; expected none.",
+            effect="Each call would give other ids, and a token file would keep one draw for all "
+            "epochs, valid and test text included.",
+            way_out="Set model.dropout to null. Draw where training reads its text, in every epoch "
+            "anew, not where token files are written.",
+        )

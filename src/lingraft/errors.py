@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 __all__ = [
     "DiskFullError",
@@ -48,6 +49,16 @@ class LingraftError(Exception):
         """
         self.what, self.effect, self.way_out = what, effect, way_out
         super().__init__("\n  ".join(part for part in (what, effect, way_out) if part))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let the error cross to another process as it is."""
+        return _rebuild, (type(self), self.what, self.effect, self.way_out)
+
+
+def _rebuild(kind: type[LingraftError], what: str, effect: str, way_out: str) -> LingraftError:
+    error = kind.__new__(kind)
+    LingraftError.__init__(error, what, effect=effect, way_out=way_out)
+    return error
 
 
 class InputError(LingraftError):

@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 
 from .basetypes import BaseTokenizer
-from .cutting import encode_documents
-from .errors import InputError
+from .cutting import Cuts, encode_documents
+from .errors import InputError, UsageError
 from .fronts import MAX_ADDED
 from .othertokenizers import OtherTokenizer, read_tokenizer
 from .partcache import Cache, new_cache
@@ -34,9 +34,11 @@ if TYPE_CHECKING:
 __all__ = ["Encoder"]
 
 Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 _CACHE_PARTS = 1 << 18
 _TASK_CHARS = 1 << 19
+_LONG_CHARS = 1 << 22
 _PROBES = (
     "", " ", "  ", "a", " a  b ", "\n\n \t\r\n x", "The 1st: it's 12,345.67% (ok)?!", "I'LL we'Ve",
     "中文 and English，混在一起。", "ｆｕｌｌ　ｗｉｄｔｈ ﬁ", "e\u0301 é 각 \u1100\u1161", "▁ ▁▁a",
@@ -105,7 +107,11 @@ class Encoder:
 
         Raises:
             InputError: One holds half of a surrogate pair, which is no character.
+            UsageError: One is no str, or the texts are one str, or there are no threads.
         """
+        _refuse_strange(texts)
+        if num_threads is not None and num_threads < 1:
+            raise UsageError(f"num_threads = {num_threads}: expected 1 or more, or None.")
         if not texts:
             return []
         tasks = _split(texts)
@@ -114,6 +120,31 @@ class Encoder:
             return [ids for task in tasks for ids in self._encode(task)]
         with ThreadPoolExecutor(min(threads, len(tasks))) as pool:
             return [ids for part in pool.map(self._encode, tasks) for ids in part]
+
+    def encode_packed(self, texts: Sequence[str]) -> tuple[Int32, Int64]:
+        """Give the ids of many texts end to end, by one thread.
+
+        Returns:
+            ids_T; and ends_D, where those of each text end.
+
+        Raises:
+            InputError: A text holds half of a surrogate pair, which is no character.
+        """
+        if texts and max(map(len, texts)) > _LONG_CHARS and self._may_cut:
+            found = [self._encode_long(text) for text in texts]
+        elif self._machine is None or not texts:
+            found = self._encode(texts)
+        else:
+            machine = self._machine
+            prepared = _prepare(machine, texts)
+            ours = [text for text in prepared if text is not None]
+            if len(ours) == len(texts):
+                ids_T, ends_D = self._run(machine, _to_bytes(ours), sum(map(len, ours)))
+                if ends_D[-1] >= 0:
+                    return ids_T, ends_D
+            found = self._encode(texts)
+        ends_D = np.cumsum([len(ids) for ids in found], dtype=np.int64)
+        return np.concatenate([*found, np.empty(0, np.int32)]), ends_D
 
     def encode_words(self, texts: Sequence[str]) -> list[Int32]:
         """Give the ids of many texts with BORDER between pre-tokens, where there are any.
@@ -127,15 +158,16 @@ class Encoder:
         if self._machine is None:
             _refuse_surrogates(texts)
             return self._by_library(texts, has_borders=has_borders)
-        try:
-            prepared = [self._machine.front.prepare(text) for text in texts]
-        except (UnicodeEncodeError, TypeError, RuntimeError):  # as the library says it
-            _refuse_surrogates(texts)
-            raise
+        prepared = _prepare(self._machine, texts)
         left = [n for n, text in enumerate(prepared) if text is None]
         has_borders = has_borders and len(self._machine.program.ends_L) > 0
-        ours = [text for text in prepared if text is not None]
-        ids = self._compiled(self._machine, ours, has_borders=has_borders)
+        ours = [(text, n) for n, text in enumerate(prepared) if text is not None]
+        ids = self._compiled(
+            self._machine,
+            [text for text, _ in ours],
+            [texts[n] for _, n in ours],
+            has_borders=has_borders,
+        )
         if left:
             rest = iter(ids)
             for_library = [texts[n] for n in left]
@@ -146,30 +178,76 @@ class Encoder:
         return ids
 
     def _compiled(
-        self, machine: Machine, texts: Sequence[str], *, has_borders: bool
+        self,
+        machine: Machine,
+        prepared: Sequence[str],
+        texts: Sequence[str],
+        *,
+        has_borders: bool,
     ) -> list[Int32]:
+        """Encode texts as they were prepared; the library would prepare them once more."""
         if not texts:
             return []
-        try:
-            documents = [text.encode() for text in texts]
-        except UnicodeEncodeError:
-            _refuse_surrogates(texts)
-            raise
-        content_N = np.frombuffer(b"".join(documents), np.uint8)
-        ends_D = np.cumsum([len(document) for document in documents], dtype=np.int64)
-        id_ends_D = np.zeros(len(texts), np.int64)
-        num_points = sum(map(len, texts))
-        rules, cuts, program = machine.rules_H2, machine.cuts, machine.program
-        with self._cache() as cache:
-            ids_T = encode_documents(
-                rules, cuts, program, cache, content_N, ends_D, num_points, has_borders, id_ends_D
-            )
+        num_points = sum(map(len, prepared))
+        ids_T, id_ends_D = self._run(
+            machine, _to_bytes(prepared), num_points, has_borders=has_borders
+        )
         if id_ends_D[-1] < 0:  # the library would drop part of a text
             return self._by_library(texts, has_borders=has_borders)
         begins, ends = [0, *id_ends_D[:-1].tolist()], id_ends_D.tolist()
         if has_borders:  # none after the last pre-token
             ends = [max(begin, end - 1) for begin, end in zip(begins, ends, strict=True)]
         return [ids_T[begin:end] for begin, end in zip(begins, ends, strict=True)]
+
+    def _run(
+        self,
+        machine: Machine,
+        documents: Sequence[bytes],
+        num_points: int,
+        *,
+        has_borders: bool = False,
+    ) -> tuple[Int32, Int64]:
+        """Give the ids of documents, and their ends; ends of -1 are for the library to do."""
+        content_N = np.frombuffer(b"".join(documents), np.uint8)
+        ends_D = np.cumsum([len(document) for document in documents], dtype=np.int64)
+        id_ends_D = np.zeros(len(documents), np.int64)
+        rules, cuts, program = machine.rules_H2, machine.cuts, machine.program
+        with self._cache() as cache:
+            ids_T = encode_documents(
+                rules, cuts, program, cache, content_N, ends_D, num_points, has_borders, id_ends_D
+            )
+        return ids_T, id_ends_D
+
+    @property
+    def _may_cut(self) -> bool:
+        """Whether a long text may be encoded in pieces: nothing looks at more than two neighbours.
+
+        Patterns, normalisers, and pieces that are read or looked up as they stand do.
+        """
+        machine = self._machine
+        return (
+            machine is not None
+            and machine.front.is_plain
+            and not len(machine.program.ends_L)
+            and not len(machine.cuts.user_first_P)
+            and not machine.cuts.whole.used[0]
+        )
+
+    def _encode_long(self, text: str) -> Int32:
+        """Encode a text of any length in little memory, cut where no piece reaches across."""
+        assert self._machine is not None
+        cuts = self._machine.cuts
+        later = self._machine._replace(cuts=cuts._replace(prefix=0))
+        found, begin = [np.empty(0, np.int32)], 0
+        while begin < len(text):
+            end = min(begin + _LONG_CHARS, len(text))
+            while end < len(text) and _join(cuts, text[end - 1], text[end]):
+                end += 1
+            part = text[begin:end]
+            machine = later if begin else self._machine
+            found.append(self._run(machine, _to_bytes([part]), len(part))[0])
+            begin = end
+        return np.concatenate(found)
 
     def _by_library(self, texts: Sequence[str], *, has_borders: bool = False) -> list[Int32]:
         if has_borders:
@@ -204,6 +282,45 @@ class Encoder:
         ):
             if mine.tolist() != theirs.tolist():
                 raise NotExactError(f"compiled, it differs from its library on {text!r}")
+
+
+def _prepare(machine: Machine, texts: Sequence[str]) -> list[str | None]:
+    try:
+        return [machine.front.prepare(text) for text in texts]
+    except (UnicodeEncodeError, TypeError, RuntimeError):  # as the library says it
+        _refuse_surrogates(texts)
+        raise
+
+
+def _to_bytes(texts: Sequence[str]) -> list[bytes]:
+    try:
+        return [text.encode() for text in texts]
+    except UnicodeEncodeError:
+        _refuse_surrogates(texts)
+        raise
+
+
+def _join(cuts: Cuts, left: str, right: str) -> bool:
+    """Whether two neighbouring characters may come to stand in one piece."""
+    a, b = (cuts.space if char == " " else ord(char) for char in (left, right))
+    row, column = int(cuts.class_P[a]), int(cuts.class_P[b])
+    return bool(cuts.together_CB[row, column >> 3] >> (column & 7) & 1)
+
+
+def _refuse_strange(texts: Sequence[str]) -> None:
+    """Refuse what is no list of texts; one text alone would be taken for its characters.
+
+    Raises:
+        UsageError: It is one text, or one of them is none.
+    """
+    if isinstance(texts, str | bytes):
+        raise UsageError(
+            f"one text, {texts[:40]!r}, where a list of texts was expected.",
+            way_out="Use encode for one text, or put it in a list.",
+        )
+    for n, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise UsageError(f"text {n} is {type(text).__name__}; expected str.")
 
 
 def _refuse_surrogates(texts: Sequence[str]) -> None:

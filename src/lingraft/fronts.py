@@ -62,6 +62,11 @@ class Front:
         return cls(normalize, added, is_nfc=is_nfc, marks_spaces=has_spaces)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether every text is encoded as it stands."""
+        return self._normalize is None and not self._added
+
+    @property
     def num_added(self) -> int:
         """How many literals are looked for."""
         return len(self._added)

@@ -22,8 +22,10 @@ __all__ = ["cache_folder", "jit", "jit_inline"]
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _log = logging.getLogger("lingraft")
-_IN_SPINE = ("characters", "cutting", "jit", "merging", "partcache", "splitting")
+_IN_SPINE = ("characters", "cutting", "jit", "lookup", "merging", "partcache", "splitting")
 """Spine modules that hold kernels."""
+_IN_CORPUS = ("collecting", "grams", "matching", "minhash", "overlap", "repetition")
+"""Modules of the corpus stage that hold kernels."""
 
 
 def jit(function: _F) -> _F:
@@ -73,7 +75,8 @@ def _digest() -> str:
     """Digest every module that may hold a kernel, or a number that is compiled into one."""
     root = Path(__file__).parent
     content = hashlib.sha256()
-    spine = [root / f"{name}.py" for name in _IN_SPINE]
-    for path in sorted([*spine, *(root / "vocab").glob("*.py")]):
+    named = [root / f"{name}.py" for name in _IN_SPINE]
+    named += [root / "corpus" / f"{name}.py" for name in _IN_CORPUS]
+    for path in sorted([*named, *(root / "vocab").glob("*.py")]):
         content.update(path.read_bytes())
     return content.hexdigest()[:16]

@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import torch
 
-from .mixture import IGNORE
+from .rows import IGNORE
 
 __all__ = ["linear_cross_entropy"]
 

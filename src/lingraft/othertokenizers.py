@@ -92,6 +92,8 @@ class OtherTokenizer(BaseTokenizer):
             processor = sentencepiece.SentencePieceProcessor(model_proto=content)
         except (DecodeError, RuntimeError, UnicodeDecodeError) as error:
             raise InputError(f"{self.name}: not a SentencePiece model: {error}.") from None
+        if not proto.pieces:
+            raise InputError(f"{self.name}: not a SentencePiece model: it holds no pieces.")
         self._encode: Any = processor.encode
         self._pieces: list[str] = [piece.piece for piece in proto.pieces]
         kinds = [Kind(piece.type) for piece in proto.pieces]

@@ -1,9 +1,9 @@
 """Parts of text that were encoded before, and their ids: two tables of bounded size.
 
 A part is a run of code points. Looking up costs what fetching memory costs, so what belongs
-together stands together: a short part (three characters, or nine of ASCII) is its own key, and its
-ids stand beside it. Longer parts are found by a hash. When a table is full it begins anew: what is
-frequent comes back at once, and memory stays what it is.
+together stands together: a short part (six characters, or eighteen of ASCII) is its own key, two
+numbers of 64 bits, and its ids stand beside it. Longer parts are found by a hash. When a table is
+full it begins anew: what is frequent comes back at once, and memory stays what it is.
 
 Shapes: S places of short parts, H of longer ones, M numbers of all longer parts.
 """
@@ -19,6 +19,9 @@ from .jit import jit, jit_inline
 
 __all__ = [
     "MAX_SHORT_IDS",
+    "NARROW",
+    "SLACK",
+    "WIDE",
     "Cache",
     "find_part",
     "find_short",
@@ -27,6 +30,7 @@ __all__ = [
     "pack_part",
     "remember_part",
     "remember_short",
+    "short_place",
 ]
 
 Int32 = npt.NDArray[np.int32]
@@ -35,7 +39,10 @@ Uint64 = npt.NDArray[np.uint64]
 
 MAX_SHORT_IDS = 3
 """Most ids of a part in the table of short ones: 21 bits each."""
-_WIDE, _NARROW = 3, 9
+WIDE, NARROW = 3, 9
+"""How many characters fit into a number: of any kind, or of ASCII."""
+SLACK = 2 * NARROW
+"""How many points behind the last one are read."""
 _NUMBERS = 16
 """Numbers that a longer part takes on average, generously."""
 
@@ -43,8 +50,9 @@ _NUMBERS = 16
 class Cache(NamedTuple):
     """Parts that were encoded, and their ids."""
 
-    short_S2: Uint64
-    """The part itself, by linear probing, and its ids plus 1, the first lowest; 0: free."""
+    short_S4: Uint64
+    """The part itself in two numbers, by linear probing, then its ids plus 1, the first lowest;
+    0: free. The fourth number only makes a place a power of two."""
     slots_H: Uint64
     """Upper half: of the hash; lower half: where the part begins, plus 1; 0: free."""
     parts_M: Int32
@@ -57,7 +65,7 @@ def new_cache(num_parts: int) -> Cache:
     """Make room for this many short parts, and as many longer ones."""
     places = 1 << (2 * num_parts - 1).bit_length()
     return Cache(
-        short_S2=np.zeros((places, 2), np.uint64),
+        short_S4=np.zeros((places, 4), np.uint64),
         slots_H=np.zeros(places, np.uint64),
         parts_M=np.zeros(_NUMBERS * num_parts, np.int32),
         used=np.zeros(3, np.int64),
@@ -65,56 +73,98 @@ def new_cache(num_parts: int) -> Cache:
 
 
 @jit_inline
-def pack_part(points: Int32, begin: int, end: int, space: int) -> np.uint64:
-    """Give the key of a short part, no other part's; 0 where it is none.
-
-    `space` is the code point of a space, which counts as ASCII whatever it is.
-    """
-    key = np.uint64(0)
-    if end - begin <= _WIDE:
-        for i in range(begin, end):
-            key = key << np.uint64(21) | np.uint64(points[i] + 1)
-    elif end - begin < _NARROW or (end - begin == _NARROW and points[begin] >= 0x20):
-        # No two lengths give the same key: a 1 stands before the characters, and of nine, which
-        # leave no room for it, the first is at least 0x20.
-        key = np.uint64(1)
-        i = begin
-        while i < end:
-            point = 0x20 if points[i] == space else points[i]
-            if point >= 0x80 or (point == 0x20 and points[i] != space):
-                key, i = np.uint64(0), end
-            else:
-                key = key << np.uint64(7) | np.uint64(point)
-                i += 1
-        if key != np.uint64(0):
-            key |= np.uint64(1) << np.uint64(63)
-    return key
+def _pack_wide(points: Int32, begin: int, size: int) -> np.uint64:
+    """Put one to three characters into a number, never 0."""
+    # All three places are read, whatever stands there, and those behind the end shifted out.
+    one, two, three = points[begin], points[begin + 1], points[begin + 2]
+    key = np.uint64(one + 1) << np.uint64(42) | np.uint64(two + 1) << np.uint64(21)
+    return (key | np.uint64(three + 1)) >> np.uint64(21 * (WIDE - size))
 
 
 @jit_inline
-def find_short(short_S2: Uint64, key: np.uint64) -> int:
-    """Give the place where a short part is, or would be."""
-    mask = np.uint64(len(short_S2) - 1)
-    mixed = key * np.uint64(0x9E3779B97F4A7C15)
-    place = (mixed >> np.uint64(32)) & mask
-    while short_S2[place, 0] != key and short_S2[place, 0] != np.uint64(0):
-        place = (place + np.uint64(1)) & mask
-    return int(np.int64(place))
+def _pack_narrow(points: Int32, begin: int, size: int, space: int) -> np.uint64:
+    """Put one to nine characters of ASCII into a number with the upper bit; 0 if one is none.
+
+    No two lengths give the same number: a 1 stands before the characters, and of nine, which
+    leave no room for it, the first must be at least 0x20.
+    """
+    key, strange = np.uint64(1), np.int32(0)
+    for i in range(NARROW):  # always nine steps: a branch guessed wrongly costs more
+        point = points[begin + i]
+        if point == space:
+            point = np.int32(0x20)
+        elif point == 0x20:
+            point = np.int32(0x80)
+        if i < size:
+            key = key << np.uint64(7) | np.uint64(point)
+            strange |= point
+    if size == NARROW and points[begin] < 0x20:
+        strange = np.int32(0x80)
+    return key | np.uint64(1) << np.uint64(63) if strange < 0x80 else np.uint64(0)
+
+
+@jit_inline
+def pack_part(points: Int32, begin: int, end: int, space: int) -> tuple[np.uint64, np.uint64]:
+    """Give the key of a short part, no other part's; the first number is 0 where it is none.
+
+    `space` is the code point of a space, which counts as ASCII whatever it is. SLACK more points
+    than the part has must be there to read.
+    """
+    size = end - begin
+    first, second = np.uint64(0), np.uint64(0)
+    if size <= WIDE:
+        first = _pack_wide(points, begin, size)
+    else:
+        if size <= NARROW:
+            first = _pack_narrow(points, begin, size, space)
+        elif size <= 2 * NARROW:
+            first = _pack_narrow(points, begin, NARROW, space)
+            second = _pack_narrow(points, begin + NARROW, size - NARROW, space)
+            if second == np.uint64(0):
+                first = second
+        if first == np.uint64(0) and size <= 2 * WIDE:
+            first = _pack_wide(points, begin, WIDE)
+            second = _pack_wide(points, begin + WIDE, size - WIDE)
+    return first, second
+
+
+@jit_inline
+def short_place(first: np.uint64, second: np.uint64, size: int) -> int:
+    """Give the place of a key in a table of `size` places, if no other key has it."""
+    mixed = (first ^ second * np.uint64(0xC2B2AE3D27D4EB4F)) * np.uint64(0x9E3779B97F4A7C15)
+    return int(np.int64(mixed >> np.uint64(32) & np.uint64(size - 1)))
+
+
+@jit_inline
+def find_short(short_S4: Uint64, first: np.uint64, second: np.uint64, place: int) -> int:
+    """Give the place where a short part is, or would be; `place` is its `short_place`."""
+    while short_S4[place, 0] != np.uint64(0) and (
+        short_S4[place, 0] != first or short_S4[place, 1] != second
+    ):
+        place = (place + 1) & (len(short_S4) - 1)
+    return place
 
 
 @jit
 def remember_short(
-    cache: Cache, key: np.uint64, place: int, ids_T: Int32, first_id: int, end_id: int
+    cache: Cache,
+    first: np.uint64,
+    second: np.uint64,
+    place: int,
+    ids_T: Int32,
+    first_id: int,
+    end_id: int,
 ) -> None:
     """Put a short part and its ids ids_T[first_id:end_id] where `find_short` found it missing."""
-    if 2 * cache.used[2] >= len(cache.short_S2):
-        cache.short_S2[:] = 0
+    if 2 * cache.used[2] >= len(cache.short_S4):
+        cache.short_S4[:] = 0
         cache.used[2] = 0
         return
     value = np.uint64(0)
     for i in range(end_id - 1, first_id - 1, -1):
         value = value << np.uint64(21) | np.uint64(ids_T[i] + 1)
-    cache.short_S2[place, 0], cache.short_S2[place, 1] = key, value
+    cache.short_S4[place, 0], cache.short_S4[place, 1] = first, second
+    cache.short_S4[place, 2] = value
     cache.used[2] += 1
 
 

@@ -196,10 +196,28 @@ def compile_patterns(patterns: Sequence[str | Digits | Only]) -> Program:
         two_I,
         np.array(starts, np.int32),
         np.array(firsts, np.uint32),
+        np.array([_find_run(writer.rows, start) for start in starts], np.uint32).reshape(-1, 3),
         np.array(ends, np.int64),
         np.array([isinstance(pattern, Only) for pattern in patterns], np.bool_),
         classes_P,
     )
+
+
+def _find_run(rows: Sequence[Sequence[int]], start: int) -> tuple[int, int, int]:
+    """Give the bits of X, Y and Z of an alternative X?Y+Z*; zeros where it has another form."""
+    pc, x, z = start, 0, 0
+    if rows[pc][0] == SPLIT and rows[pc][1:] == [pc + 1, pc + 2] and rows[pc + 1][0] == CLASS:
+        x = 1 << rows[pc + 1][1]
+        pc += 2
+    stars = (STAR, STAR_OWN)
+    if not (rows[pc][0] == CLASS and rows[pc + 1][0] in stars and rows[pc][1] == rows[pc + 1][1]):
+        return 0, 0, 0
+    y = 1 << rows[pc][1]
+    pc += 2
+    if rows[pc][0] in stars:
+        z = 1 << rows[pc][1]
+        pc += 1
+    return (x, y, z) if rows[pc][0] == MATCH else (0, 0, 0)
 
 
 @cache

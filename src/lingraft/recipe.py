@@ -25,7 +25,14 @@ from .tokenizer.settings import TokenizerSettings
 from .train.settings import TrainSettings
 from .vocab.settings import VocabSettings
 
-__all__ = ["Recipe", "RunSettings", "find_problems", "raise_problems", "read_recipe"]
+__all__ = [
+    "Recipe",
+    "RunSettings",
+    "find_problems",
+    "find_warnings",
+    "raise_problems",
+    "read_recipe",
+]
 
 
 _NEEDED = ("torch", "transformers", "tensorboard")
@@ -106,6 +113,23 @@ def find_problems(recipe: Recipe) -> list[Problem]:
         *_sources(recipe),
         *_packages(),
     ]
+
+
+def find_warnings(recipe: Recipe) -> list[Problem]:
+    """What is allowed and seldom meant.
+
+    Looked for: a mixture of added languages alone, which lets the model forget what it could.
+    """
+    language = {s.name: s.language.partition("-")[0] for s in recipe.corpus.sets}
+    added = {language[name] for name in recipe.vocab.sets if name in language}
+    mixed = {language.get(parse_part(part).name, "") for part in recipe.train.mixture}
+    if not mixed <= added:
+        return []
+    text = (
+        f"holds {', '.join(sorted(mixed))} alone, which pieces are added for; without text of the "
+        "base's own languages the model forgets them. Add a part, as '0.1:SET' of such a set."
+    )
+    return [Problem("train.mixture", str(recipe.train.mixture), text)]
 
 
 def raise_problems(recipe: Recipe, source: str) -> None:

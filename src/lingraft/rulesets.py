@@ -14,6 +14,7 @@ from .bases import ByteLevelBase, FastSentencePieceBase, SentencePieceBase
 from .basetypes import BaseTokenizer
 from .cutting import Cuts
 from .fronts import Front, is_space_marking
+from .lookup import MOST_IDS
 from .merging import rule_table
 from .neighbours import NUM_POINTS, join_table
 from .partcache import Cache, find_part, hash_part, new_cache, remember_part
@@ -49,6 +50,8 @@ def build_machine(base: BaseTokenizer) -> Machine:
     Raises:
         NotExactError: It does something that the arrays cannot say; the message tells what.
     """
+    if base.size > MOST_IDS:
+        raise NotExactError(f"it has {base.size:,} ids; compiled tables hold {MOST_IDS:,}")
     if isinstance(base, SentencePieceBase):
         return _from_model(base)
     if isinstance(base, FastSentencePieceBase):

@@ -23,7 +23,7 @@ from typing import Any
 from .errors import LingraftError, StaleError, UsageError, VerifyError
 from .manifest import Identity, file_sha256
 from .progress import Reporter, SilentReporter
-from .recipe import Recipe, raise_problems
+from .recipe import Recipe, find_warnings, raise_problems
 from .stages import STAGES, Stage, find_stage
 from .store import (
     Artefact,
@@ -87,6 +87,9 @@ def run_recipe(
         LingraftError: A stage could not do its work.
     """
     raise_problems(recipe, source)
+    teller = reporter or SilentReporter()
+    for warning in find_warnings(recipe):
+        teller.note(f"note: {warning}")
     last = find_stage(to) if to else STAGES[-1]
     again = {stage.name for stage in _stages_to_redo(redo, last)}
     if last.number >= find_stage("train").number:
@@ -94,7 +97,7 @@ def run_recipe(
     folder = recipe.run_folder
     with disk_errors(folder), lock_folder(folder):
         write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))
-        worker = _Worker(recipe, folder, again, reporter or SilentReporter())
+        worker = _Worker(recipe, folder, again, teller)
         results = [worker.do(stage) for stage in STAGES if stage.number <= last.number]
     return RunResult(folder, tuple(results))
 

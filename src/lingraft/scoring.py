@@ -24,8 +24,8 @@ import torch
 
 from .errors import InputError
 from .losses import linear_cross_entropy
-from .mixture import IGNORE
 from .progress import Progress
+from .rows import IGNORE
 
 __all__ = ["Score", "score_docs"]
 

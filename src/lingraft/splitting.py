@@ -55,6 +55,9 @@ class Program(NamedTuple):
     """Where each alternative of a pattern begins."""
     first_A: Uint32
     """Classes of which one must hold the first character; all bits: any character may begin."""
+    runs_A3: Uint32
+    """Alternatives of the form X?Y+Z*, as most words are: the bits of X, Y and Z. Y is 0 for an
+    alternative of another form; X and Z may be 0, for no class at all."""
     ends_L: Int64
     """Where the alternatives of each pattern end in start_A."""
     drops_L: npt.NDArray[np.bool_]
@@ -120,6 +123,25 @@ def _match(
     return result
 
 
+@jit_inline
+def _match_run(
+    x: np.uint32, y: np.uint32, z: np.uint32, classes_P: Uint32, points: Int32, i: int, end: int
+) -> int:
+    """Give where X?Y+Z* ends, if it matches at i, as backtracking finds it; else -1."""
+    classes = classes_P[points[i]]
+    if x & classes and i + 1 < end and y & classes_P[points[i + 1]]:
+        i += 2
+    elif y & classes:
+        i += 1
+    else:
+        return -1
+    while i < end and y & classes_P[points[i]]:
+        i += 1
+    while i < end and z & classes_P[points[i]]:
+        i += 1
+    return i
+
+
 @jit
 def _split_level(
     program: Program,
@@ -131,7 +153,7 @@ def _split_level(
 ) -> int:
     """Split each piece by one pattern; write where pieces end, give how many there are; or -1."""
     op_I, one_I, two_I, classes_P = program.op_I, program.one_I, program.two_I, program.classes_P
-    start_A, first_A = program.start_A, program.first_A
+    start_A, first_A, runs_A3 = program.start_A, program.first_A, program.runs_A3
     first, last = program.ends_L[level - 1] if level > 0 else 0, program.ends_L[level]
     stack = np.empty(3 * MAX_BRANCHES, np.int64)
     kept, begin = 0, 0
@@ -142,10 +164,15 @@ def _split_level(
             after = -1
             classes = classes_P[points[i]]
             for a in range(first, last):
-                if first_A[a] & classes or first_A[a] == np.uint32(0xFFFFFFFF):
+                if not (first_A[a] & classes or first_A[a] == np.uint32(0xFFFFFFFF)):
+                    continue
+                x, y, z = runs_A3[a, 0], runs_A3[a, 1], runs_A3[a, 2]
+                if y:
+                    after = _match_run(x, y, z, classes_P, points, i, end)
+                else:
                     after = _match(op_I, one_I, two_I, classes_P, start_A[a], points, i, end, stack)
-                    if after > i:
-                        break
+                if after > i:
+                    break
             if after <= i:
                 i += 1
                 continue

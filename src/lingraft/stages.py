@@ -62,13 +62,13 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("corpus", 10, 1, (), "read, clean, de-duplicate and split the text"),
-    Stage("base", 15, 1, ("corpus",), "read or train the base model", resumable=True),
+    Stage("corpus", 10, 2, (), "read, clean, de-duplicate and split the text", resumable=True),
+    Stage("base", 15, 2, ("corpus",), "read or train the base model", resumable=True),
     Stage("vocab", 20, 2, ("corpus", "base"), "search vocabularies, choose one by ALP"),
     Stage("tokenizer", 30, 1, ("corpus", "base", "vocab"), "extend the tokenizer and prove it"),
     Stage("embed", 40, 1, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
-    Stage("encode", 50, 1, ("corpus", "tokenizer"), "turn text into token files"),
-    Stage("train", 60, 1, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
+    Stage("encode", 50, 2, ("corpus", "tokenizer"), "turn text into token files", resumable=True),
+    Stage("train", 60, 2, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
     Stage("merge", 70, 1, ("embed", "train"), "fold the adapter into the weights"),
     Stage("evals", 80, 1, ("corpus", "base", "embed", "merge"), "bits per byte, continuations"),
     Stage(

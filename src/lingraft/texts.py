@@ -5,7 +5,8 @@
     .txt               one document a line, as sentencepiece takes a line for a sentence;
                        blank lines are none; also .gz and .zst
 
-A row that cannot be read is an error: a corpus that loses rows unseen is another corpus.
+A row that cannot be read is an error, unless the caller counts such rows: a corpus that loses rows
+unseen is another corpus.
 A file without documents is none; whoever asked for documents judges that.
 """
 
@@ -20,17 +21,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .errors import InputError, UsageError
-from .lines import read_blocks
+from .lines import LineBlock, Span, read_blocks
 
 __all__ = [
+    "BAD_ROW",
+    "TEXT_ENDINGS",
     "RawDocument",
     "find_texts",
+    "is_plain",
     "read_jsonl",
     "read_parquet",
     "read_plain_lines",
     "read_texts",
+    "stem_of",
 ]
 
+BAD_ROW = "bad_row"
+"""Reason to drop what a file has in place of a document, where that is no error."""
 _BATCH_ROWS = 1024
 _PACKED = ("", ".gz", ".zst")
 _JSON_SPACE = " \t\n\r"
@@ -84,18 +91,38 @@ def find_texts(names: Sequence[str]) -> list[Path]:
     return list(found.values())
 
 
-def read_texts(path: Path, text_key: str = "text") -> Iterator[RawDocument]:
+def read_texts(
+    path: Path,
+    text_key: str = "text",
+    span: Span | None = None,
+    first: int = 1,
+    *,
+    keep_bad: bool = False,
+) -> Iterator[RawDocument]:
     """Read the documents of one file; its ending tells how.
 
     Args:
         path: The file.
         text_key: Column of the text, where the file has columns.
+        span: Which lines to read of a plain file of lines; None: the whole file.
+        first: What the first line of the span is numbered.
+        keep_bad: Whether a row that cannot be read is given, with the reason `bad_row` to drop it.
 
     Raises:
-        InputError: The file or a row of it cannot be read; file and row are named.
+        InputError: The file or, unless `keep_bad`, a row of it cannot be read; file and row are
+            named.
         UsageError: The ending tells no format.
     """
-    return _reader_of(path)(path, text_key)
+    reader = _reader_of(path)
+    if span is None:
+        return reader(path, text_key, keep_bad=keep_bad)
+    assert is_plain(path), "only a plain file of lines has spans"
+    return reader(path, text_key, span, first, keep_bad=keep_bad)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a file of documents is read by its lines as they stand, and may be cut at them."""
+    return _ending_of(path) in _PLAIN
 
 
 def _files_at(name: str) -> list[Path]:
@@ -126,7 +153,12 @@ def _ending_of(path: Path) -> str:
     return next((ending for ending in _READERS if path.name.lower().endswith(ending)), "")
 
 
-def _reader_of(path: Path) -> Callable[[Path, str], Iterator[RawDocument]]:
+def stem_of(path: Path) -> str:
+    """Give a file's name without the ending that tells its format."""
+    return path.name[: len(path.name) - len(_ending_of(path))]
+
+
+def _reader_of(path: Path) -> Callable[..., Iterator[RawDocument]]:
     if ending := _ending_of(path):
         return _READERS[ending]
     raise UsageError(
@@ -135,30 +167,57 @@ def _reader_of(path: Path) -> Callable[[Path, str], Iterator[RawDocument]]:
     )
 
 
-def read_jsonl(path: Path, text_key: str) -> Iterator[RawDocument]:
+def read_jsonl(
+    path: Path,
+    text_key: str,
+    span: Span | None = None,
+    first: int = 1,
+    *,
+    keep_bad: bool = False,
+) -> Iterator[RawDocument]:
     """Read rows of JSON, one a line; blank lines are none.
 
     A lone surrogate, which JSON can spell but UTF-8 cannot hold, becomes U+FFFD.
     """
-    for first, lines, position in read_blocks(path):
-        for number, line in enumerate(lines, first):
-            if line and not line.isspace():
-                yield RawDocument(_json_text(line, text_key, path, number), number, position)
+    for block in read_blocks(path, span, first, keep_broken=keep_bad):
+        for number, line in enumerate(block.lines, block.first):
+            if not line or line.isspace():
+                continue
+            try:
+                text = _json_text(line, text_key)
+            except _BadRowError as error:
+                if not keep_bad:
+                    raise _bad_row(f"{path}:{number}", str(error), text_key) from None
+                yield _as_bad(line, number, block)
+                continue
+            if block.is_broken and _LONE_SURROGATES.search(line):
+                yield _as_bad(line, number, block)
+            else:
+                yield RawDocument(text, number, block.position)
 
 
-def _json_text(line: str, text_key: str, path: Path, number: int) -> str:
+class _BadRowError(ValueError):
+    """Tells what a row is instead of a document."""
+
+
+def _json_text(line: str, text_key: str) -> str:
     stripped = line.strip(_JSON_SPACE)
     try:
         row, end = _parse_json(stripped)
         if end < len(stripped):
             raise json.JSONDecodeError("Extra data", stripped, end)
     except (ValueError, RecursionError) as error:  # ValueError: also numbers of too many digits
-        raise _bad_row(f"{path}:{number}", f"not JSON: {error}", text_key) from None
+        raise _BadRowError(f"not JSON: {error}") from None
     text = row.get(text_key) if isinstance(row, dict) else None
     if not isinstance(text, str):
-        raise _bad_row(f"{path}:{number}", _why_no_text(row, text_key), text_key)
+        raise _BadRowError(_why_no_text(row, text_key))
     # Only an escape can spell a surrogate, and few rows have one.
     return _LONE_SURROGATES.sub("\ufffd", text) if "\\u" in line else text
+
+
+def _as_bad(line: str, number: int, block: LineBlock) -> RawDocument:
+    shown = _LONE_SURROGATES.sub("\ufffd", line) if block.is_broken else line
+    return RawDocument(shown, number, block.position, BAD_ROW)
 
 
 def _why_no_text(row: object, text_key: str) -> str:
@@ -178,8 +237,10 @@ def _bad_row(where: str, found: str, text_key: str) -> InputError:
     )
 
 
-def read_parquet(path: Path, text_key: str) -> Iterator[RawDocument]:
-    """Read rows of a table, one batch of a row group at a time."""
+def read_parquet(
+    path: Path, text_key: str, groups: Sequence[int] | None = None, *, keep_bad: bool = False
+) -> Iterator[RawDocument]:
+    """Read rows of a table, one batch of a row group at a time; None: of all row groups."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -188,12 +249,17 @@ def read_parquet(path: Path, text_key: str) -> Iterator[RawDocument]:
         size_bytes = path.stat().st_size
         with pq.ParquetFile(path) as file:
             _check_column(file.schema_arrow, text_key, path)
-            for batch in file.iter_batches(_BATCH_ROWS, columns=[text_key]):
+            if groups:
+                row = sum(file.metadata.row_group(n).num_rows for n in range(groups[0]))
+            for batch in file.iter_batches(_BATCH_ROWS, groups, columns=[text_key]):
                 for text in batch.column(0).to_pylist():
                     row += 1
-                    if text is None:
+                    if text is None and not keep_bad:
                         raise _bad_row(f"{path}: row {row}", "an empty cell", text_key)
-                    yield RawDocument(text, row, size_bytes * row // file.metadata.num_rows)
+                    position = size_bytes * row // file.metadata.num_rows
+                    yield RawDocument(
+                        text or "", row, position, "" if text is not None else BAD_ROW
+                    )
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:  # OSError: damaged pages
         raise InputError(
             f"{path}: after row {row}: not a readable Parquet file: {error}.",
@@ -209,18 +275,32 @@ def _check_column(schema: Any, text_key: str, path: Path) -> None:
         raise _bad_row(str(path), f"column '{text_key}' holds {kind}", text_key)
 
 
-def read_plain_lines(path: Path, text_key: str = "") -> Iterator[RawDocument]:
+def read_plain_lines(
+    path: Path,
+    text_key: str = "",
+    span: Span | None = None,
+    first: int = 1,
+    *,
+    keep_bad: bool = False,
+) -> Iterator[RawDocument]:
     """Read one document a line; blank lines are none. There is no `text_key` in such a file."""
-    for first, lines, position in read_blocks(path):
-        for number, line in enumerate(lines, first):
-            if line and not line.isspace():
-                yield RawDocument(line, number, position)
+    for block in read_blocks(path, span, first, keep_broken=keep_bad):
+        for number, line in enumerate(block.lines, block.first):
+            if not line or line.isspace():
+                continue
+            if block.is_broken and _LONE_SURROGATES.search(line):
+                yield _as_bad(line, number, block)
+            else:
+                yield RawDocument(line, number, block.position)
 
 
-_READERS: Mapping[str, Callable[[Path, str], Iterator[RawDocument]]] = {
+_PLAIN = (".jsonl", ".ndjson", ".txt")
+_READERS: Mapping[str, Callable[..., Iterator[RawDocument]]] = {
     **{f"{ending}{packed}": read_jsonl for ending in (".jsonl", ".ndjson") for packed in _PACKED},
     ".json.gz": read_jsonl,
     ".parquet": read_parquet,
     **{f".txt{packed}": read_plain_lines for packed in _PACKED},
 }
-_KNOWN = ", ".join(_READERS)
+TEXT_ENDINGS = tuple(_READERS)
+"""Endings of files of documents."""
+_KNOWN = ", ".join(TEXT_ENDINGS)

@@ -1,10 +1,13 @@
 """Config and names of the small Mixtral."""
 
+import pytest
 import torch
 from small_tokenizers import build
+from token_files import token_file
 
-from lingraft.base.pretrain import build_model, model_config, plan_of, published_tensors
+from lingraft.base.pretrain import build_model, model_config, plan_of, published_tensors, step_of
 from lingraft.base.settings import ModelShape, PretrainSettings
+from lingraft.mixture import Mixture
 from lingraft.pieces import SentencePieces
 
 PIECES = SentencePieces(build())
@@ -52,3 +55,20 @@ def test_experts_are_taken_apart_under_published_names() -> None:
 def test_the_plan_counts_tokens_of_a_step() -> None:
     plan = plan_of(PretrainSettings(sets=["en"], steps=9, batch_size=4, seq_len=32))
     assert (plan.steps, plan.tokens_per_step) == (9, 128)
+
+
+def test_a_step_reads_isolated_documents_as_if_each_stood_alone() -> None:
+    docs = [[1, 9, 8, 7, 2], [1, 6, 2], [1, 5, 4, 9, 3, 2]]
+    wide = SHAPE.model_copy(update={"hidden_size": 16, "intermediate_size": 16})  # for the kernel
+    model = build_model({**model_config(wide, PIECES), "initializer_range": 0.3}, 0)
+    nats = 0.0
+    for doc in docs:
+        loss = model(torch.tensor([doc]), labels=torch.tensor([doc]), use_cache=False).loss
+        nats += loss.item() * (len(doc) - 1)
+    files = {"en": token_file(*docs)}
+    losses = {}
+    for documents in ("isolated", "joined"):
+        mixture = Mixture(files, ["1:en"], 16, seed=0, documents=documents)
+        losses[documents] = step_of(model, mixture, 1)(0)
+    assert losses["isolated"] == pytest.approx(nats / 11, rel=1e-5)
+    assert losses["joined"] != pytest.approx(nats / 11, rel=1e-5)

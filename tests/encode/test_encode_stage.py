@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from artefacts import empty_draft, make_artefact
 
-from lingraft.encode.documents import bracket
 from lingraft.encode.settings import EncodeSettings
 from lingraft.encode.stage import run
 from lingraft.fast import write_tokenizer
@@ -76,10 +75,3 @@ def test_bos_and_eos_can_be_left_out(tmp_path: Path, inputs: dict[str, Artefact]
     run(EncodeSettings(append_eos=False, prepend_bos=False), inputs, draft)
     first = open_tokens(draft.path / "mix-train.npy").doc(0).tolist()
     assert first == SentencePieces.read(MIXTRAL).encode(TEXTS[0])
-
-
-@pytest.mark.parametrize(
-    ("bos", "eos", "out"), [(1, 2, [1, 7, 2]), (None, 2, [7, 2]), (None, None, [7])]
-)
-def test_bracketing(bos: int | None, eos: int | None, out: list[int]) -> None:
-    assert bracket([7], bos, eos) == out

@@ -158,6 +158,10 @@ FACTS: dict[str, dict[str, Any]] = {
     },
     "train": {
         "steps": 4,
+        "mixture": [
+            {"part": "1:zh-news", "total_tokens": 65_432, "epochs": 1.0, "share": 0.953},
+            {"part": "0.05:en-docs", "total_tokens": 3_210, "epochs": 0.05, "share": 0.047},
+        ],
         "total_tokens": 8_192,
         "trainable_parameters": 7_155_264,
         "lora_parameters": 394_944,
@@ -204,6 +208,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "encode": {"append_eos": True, "prepend_bos": True},
     "train": {
         "mixture": ["1:zh-news", "0.05:en-docs"],
+        "documents": "isolated",
         "seq_len": 256,
         "micro_batch_size": 8,
         "accumulation": 1,

@@ -4,44 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from html.parser import HTMLParser
 from typing import Any
 
 import pytest
+from html_reader import Reader
 
-from lingraft.report.page import pair_samples, visible
+from lingraft.pages import visible
+from lingraft.report.page import pair_samples
 
 Texts = Callable[[], tuple[str, str]]
-VOID = {"meta", "link", "br", "img"}
-
-
-class Reader(HTMLParser):
-    """Collects what the tests ask about, and checks that tags are closed in order."""
-
-    def __init__(self, html: str) -> None:
-        super().__init__(convert_charrefs=True)
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(html)
-        assert not self._open, f"left open: {self._open}"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag, f"</{tag}> closes another"
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 @pytest.fixture
@@ -56,6 +27,24 @@ def page(render_texts: Texts) -> str:
 )  # fmt: skip
 def test_a_fact_is_printed(page: str, number: str) -> None:
     assert number in Reader(page).text
+
+
+def test_the_mixture_is_told_in_tokens_and_epochs(render_texts: Texts) -> None:
+    page, card = render_texts()
+    assert "one pass of 1:zh-news" in Reader(page).text
+    assert "65,432 tokens, 1.000 epochs" in Reader(page).text
+    assert "| one pass of 0.05:en-docs | 3,210 tokens, 0.050 epochs |" in card
+    assert "| documents of a sequence | isolated |" in card
+
+
+def test_a_run_of_before_mixtures_were_told_joined_its_documents(
+    fake_run: Any, render_texts: Texts
+) -> None:
+    del fake_run.facts["train"]["mixture"]
+    del fake_run.settings["train"]["documents"]
+    page, card = render_texts()
+    assert "one pass of" not in page + card
+    assert "| documents of a sequence | joined |" in card
 
 
 def test_tags_are_closed_in_order(page: str) -> None:

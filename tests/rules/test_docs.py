@@ -100,7 +100,10 @@ def test_every_pinned_version_satisfies_what_is_declared() -> None:
     assert wrong == []
 
 
-@pytest.mark.parametrize("module", ["parts", "encode.documents"])
+@pytest.mark.parametrize(
+    "module",
+    ["parts", "encode.documents", "corpus.counting", "corpus.histogram", "corpus.origins"],
+)
 def test_examples_in_docstrings_run(module: str) -> None:
     result = doctest.testmod(importlib.import_module(f"lingraft.{module}"))
     assert result.attempted > 0

@@ -67,7 +67,7 @@ def test_tokens_of_each_text_and_of_all_are_as_by_hand(place: Path) -> None:
 def test_the_folder_holds_every_form_and_the_same_bytes_for_any_threads(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lingraft.tokenizer.streaming._BATCH_CHARS", 5)
+    monkeypatch.setattr("lingraft.streaming._BATCH_CHARS", 5)
     for jobs in (1, 2):
         compare(["base.model", "gpt.json"], text={"t": ["en.txt", "zh.txt"]}, out=f"out{jobs}",
                 jobs=jobs)  # fmt: skip

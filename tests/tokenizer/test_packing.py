@@ -17,8 +17,8 @@ from small_tokenizers import FIRST, build
 
 from lingraft.errors import InputError, LockedError, UsageError
 from lingraft.shards import open_tokens
+from lingraft.streaming import in_order, read_batches
 from lingraft.tokenizer.packing import encode
-from lingraft.tokenizer.streaming import in_order, read_batches
 
 MARK, ABC, ZHONGWEN = FIRST + 6, FIRST + 3, FIRST + 5  # "▁", "abc", "中文"
 EOS = 2
@@ -64,7 +64,7 @@ def test_ids_and_ends_are_as_by_hand(place: Path) -> None:
     result = encode("a.txt", tokenizer="base.model", out="ids.npy")
     assert np.load("ids.npy").tolist() == [MARK, ABC, MARK, ZHONGWEN]
     assert np.load("ids.ends.npy").tolist() == [2, 4]
-    assert (np.load("ids.npy").dtype, np.load("ids.ends.npy").dtype) == (np.uint16, np.int64)
+    assert (np.load("ids.npy").dtype, np.load("ids.ends.npy").dtype) == (np.uint16, np.uint64)
     assert (result.num_docs, result.total_tokens, result.size_bytes) == (2, 4, 9)
     assert (result.encoder, result.reason, result.eos_id) == ("compiled", "", None)
 
@@ -108,7 +108,7 @@ def test_order_is_that_of_files_and_documents_in_every_form(place: Path) -> None
 
 
 def test_threads_do_not_change_the_result(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lingraft.tokenizer.streaming._BATCH_CHARS", 50)
+    monkeypatch.setattr("lingraft.streaming._BATCH_CHARS", 50)
     rows(place / "b.jsonl", [f"abc {n} 中文嗨" * (n % 7) for n in range(300)])
     teller = Teller()
     for jobs in (1, 2, 5):
@@ -223,7 +223,7 @@ def test_results_come_in_order_and_an_error_stops_the_work() -> None:
 def test_batches_hold_all_documents_and_tell_all_bytes(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lingraft.tokenizer.streaming._BATCH_CHARS", 4)
+    monkeypatch.setattr("lingraft.streaming._BATCH_CHARS", 4)
     rows(place / "b.jsonl", ["ab", "", "cdefg", "h"])
     paths = [place / "a.txt", place / "b.jsonl"]
     batches = list(read_batches(paths, "text"))

@@ -121,11 +121,50 @@ def test_the_curve_has_a_row_a_step_and_validations_where_they_are_due(trained: 
 
 def test_tokens_count_targets_and_not_padding(trained: Artefact) -> None:
     # 12 documents of 22 ids: 264 ids in 17 windows, 16 x 16 + 7 targets; half of en: 8 x 16 + 3.
-    # 26 windows in 6 steps of 2: at most 32 targets each, less in the two short windows.
+    # 26 windows in 6 steps of 2: at most 32 targets each, less in the two short windows, and one
+    # less in each window where a document begins, which no other predicts.
     tokens = [row["tokens"] for row in curve(trained)]
     steps = [after - before for before, after in pairwise(tokens)]
-    assert all(step in (32, 16 + 7, 16 + 3, 7 + 3) for step in steps)
+    assert all(step in (32, 31, 30, 16 + 7, 15 + 7, 16 + 3, 15 + 3, 7 + 3) for step in steps)
     assert trained.facts["total_tokens"] == tokens[-1]
+
+
+@pytest.mark.parametrize(("documents", "targets"), [("joined", 394), ("isolated", 394 - 11 - 5)])
+def test_a_pass_counts_every_target_once(
+    inputs: dict[str, Artefact], tmp_path: Path, documents: str, targets: int
+) -> None:
+    # 263 of zh and 131 of half of en; isolated, 11 and 5 begins of documents are no targets.
+    s = settings(max_steps=0, micro_batch_size=13, documents=documents)
+    assert train(tmp_path, inputs, s).facts["total_tokens"] == targets
+
+
+def test_isolated_documents_train_otherwise_than_joined_ones(
+    inputs: dict[str, Artefact], trained: Artefact, tmp_path: Path
+) -> None:
+    joined = train(tmp_path, inputs, settings(documents="joined"))
+    assert curve(joined)[1]["loss"] != curve(trained)[1]["loss"]
+    assert joined.facts["mixture"] == trained.facts["mixture"]
+
+
+def test_facts_tell_what_the_mixture_comes_to(trained: Artefact) -> None:
+    assert trained.facts["mixture"] == [
+        {"part": "1:zh", "total_tokens": 264, "epochs": 1.0, "share": 2 / 3},
+        {"part": "0.5:en", "total_tokens": 132, "epochs": 0.5, "share": 1 / 3},
+    ]
+
+
+def test_weights_and_budgets_are_trained_on(inputs: dict[str, Artefact], tmp_path: Path) -> None:
+    weights = settings(mixture=["75%:zh", "25%:en"], total_tokens=400, max_steps=1)
+    parts = train(tmp_path / "a", inputs, weights).facts["mixture"]
+    assert [part["total_tokens"] for part in parts] == [300, 100]
+    budgets = settings(mixture=["300 tokens:zh", "0.1K tokens:en"], max_steps=1)
+    parts = train(tmp_path / "b", inputs, budgets).facts["mixture"]
+    assert [part["total_tokens"] for part in parts] == [300, 100]
+
+
+def test_weights_without_a_total_are_refused() -> None:
+    with pytest.raises(ValueError, match="'75%:zh' is a share of total_tokens"):
+        settings(mixture=["75%:zh", "25%:en"])
 
 
 def test_training_lowers_the_loss_of_every_set(trained: Artefact) -> None:

@@ -13,8 +13,9 @@ import pytest
 from samples import CHINESE, VIETNAMESE
 from small_tokenizers import trained
 
-from lingraft import cli_vocab
+from lingraft import cli_cluster
 from lingraft.bases import read_base
+from lingraft.cluster import Step
 from lingraft.errors import InputError, MissingPackageError, UsageError
 from lingraft.vocab import CountResult, SlurmOptions, cluster, count, cut, search
 from lingraft.vocab import spool as spool_module
@@ -158,7 +159,7 @@ def test_a_task_killed_while_it_writes_is_made_good_by_the_next_count(
 def test_a_search_reads_what_no_task_has_read(
     corpus: dict[str, Any], plain: dict[str, bytes], tmp_path: Path
 ) -> None:
-    a_task(corpus, tmp_path / ".work")(None, 1, 3)
+    Step(a_task(corpus, tmp_path / ".work"))(None, 1, 3)
     assert len(list((tmp_path / ".work").glob("*.json"))) == 2  # files 1 and 4
     assert do_search(corpus, tmp_path) == plain
 
@@ -167,7 +168,7 @@ def test_two_tasks_that_read_the_same_file_leave_it_whole(
     corpus: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = a_task(corpus, tmp_path / "a")
-    task(None, 0, 1)
+    Step(task)(None, 0, 1)
     other = replace(task, folder=str(tmp_path / "b"))
     (tmp_path / "b").mkdir()
     real, calls = cut.count_codes, []
@@ -177,11 +178,11 @@ def test_two_tasks_that_read_the_same_file_leave_it_whole(
         calls.append(1)
         if len(calls) == 1:  # the first file: another machine reads all of them meanwhile
             monkeypatch.setattr("socket.gethostname", lambda: "elsewhere")
-            other(None, 0, 1)
+            Step(other)(None, 0, 1)
             monkeypatch.setattr("socket.gethostname", lambda: "here")
 
     monkeypatch.setattr(spool_module, "count_codes", meanwhile)
-    other(None, 0, 1)
+    Step(other)(None, 0, 1)
     names = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert names == sorted(path.name for path in (tmp_path / "b").iterdir())
     assert all(
@@ -191,7 +192,7 @@ def test_two_tasks_that_read_the_same_file_leave_it_whole(
 
 def test_a_part_cut_short_is_no_part(corpus: dict[str, Any], tmp_path: Path) -> None:
     task = a_task(corpus, tmp_path)
-    task(None, 0, 1)
+    Step(task)(None, 0, 1)
     alphabet = Alphabet(read_base(corpus["base"]), ["Han"])
     name, identity = part_key(Path(task.files[0][0]), "body", alphabet)
     spool = Spool(tmp_path, len(alphabet.flags_C))
@@ -206,7 +207,7 @@ def test_a_part_half_replaced_is_no_part(
     corpus: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task = a_task(corpus, tmp_path)
-    task(None, 0, 1)
+    Step(task)(None, 0, 1)
     alphabet = Alphabet(read_base(corpus["base"]), ["Han"])
     name, identity = part_key(Path(task.files[0][0]), "body", alphabet)
     spool = Spool(tmp_path, len(alphabet.flags_C))
@@ -229,10 +230,10 @@ def test_a_task_that_sees_another_file_stops(corpus: dict[str, Any], tmp_path: P
     task = a_task(corpus, tmp_path)
     changed = replace(task, files=((task.files[0][0], "0" * 64),))
     with pytest.raises(InputError, match="not the same here"):
-        changed(None, 0, 1)
+        Step(changed)(None, 0, 1)
     absent = replace(task, files=((str(tmp_path / "absent.jsonl"), "0" * 64),))
     with pytest.raises(InputError, match=r"absent\.jsonl: not the same here"):
-        absent(None, 0, 1)
+        Step(absent)(None, 0, 1)
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -249,8 +250,8 @@ def test_a_row_that_cannot_be_read_ends_in_its_message(
 def test_files_left_unread_are_told(
     corpus: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster._Runner, "__call__", lambda *_: "")
-    with pytest.raises(InputError, match="5 of 5 files were not read"):
+    monkeypatch.setattr(Step, "__call__", lambda *_, **__: None)
+    with pytest.raises(InputError, match="read: 5 of 5 units were not done"):
         count(**corpus, out=tmp_path, tasks=1)
 
 
@@ -346,9 +347,9 @@ def test_a_missing_package_is_told_with_the_way_out(
 
 
 def test_options_of_sbatch_need_a_key() -> None:
-    assert cli_vocab.parse_sbatch(["a=b=c", "--mail", ""][:2]) == {"a": "b=c", "mail": ""}
+    assert cli_cluster.parse_sbatch(["a=b=c", "--mail", ""][:2]) == {"a": "b=c", "mail": ""}
     with pytest.raises(UsageError, match="expected KEY=VALUE"):
-        cli_vocab.parse_sbatch(["=x"])
+        cli_cluster.parse_sbatch(["=x"])
 
 
 def run_cli(monkeypatch: pytest.MonkeyPatch, corpus: dict[str, Any], *words: str) -> None:

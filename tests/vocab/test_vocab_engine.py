@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from searches import SMALL, Teller, content_of, made_up_chinese, small_grid, write_rows
 
+from lingraft.streaming import num_cores
 from lingraft.vocab import engine, spool
 from lingraft.vocab.alphabet import Alphabet
-from lingraft.vocab.engine import Limits, Search, num_cores
+from lingraft.vocab.engine import Limits, Search
 from lingraft.vocab.grid import Grid
 from lingraft.vocab.scratch import Scratch
 from lingraft.vocab.spool import Spool, make_scan, read_part

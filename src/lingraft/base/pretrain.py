@@ -89,9 +89,12 @@ def step_of(model: Any, mixture: Mixture, batch_size: int) -> Callable[[int], fl
     """Give the function that runs forward and backward of one step and returns its loss."""
 
     def backward(step: int) -> float:
-        inputs_BL, labels_BL = mixture.batch(step, batch_size)
-        hidden = model.model(torch.from_numpy(inputs_BL), use_cache=False).last_hidden_state
-        labels_N = torch.from_numpy(labels_BL).flatten()
+        inputs_BL, labels_BL, positions_BL = map(torch.from_numpy, mixture.batch(step, batch_size))
+        # Without a cache and a mask, positions that begin anew keep documents apart, see `rows`.
+        hidden = model.model(
+            inputs_BL, position_ids=positions_BL, use_cache=False
+        ).last_hidden_state
+        labels_N = labels_BL.flatten()
         loss = linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels_N)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.item()

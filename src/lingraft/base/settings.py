@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from ..manifest import Facts
+from ..rows import Documents
 from ..settings import Settings, StageSettings
 from ..sources import identify_source, is_hub_source
 
@@ -48,7 +49,7 @@ class PretrainSettings(Settings):
 
     sets: Annotated[list[str], Field(min_length=1)]
     """Corpus sets to train on."""
-    seq_len: Positive = 256
+    seq_len: Annotated[int, Field(ge=2)] = 256
     """Tokens in a training sequence."""
     batch_size: Positive = 8
     """Sequences in an optimizer step."""
@@ -57,6 +58,8 @@ class PretrainSettings(Settings):
     lr: Annotated[float, Field(gt=0)] = 2e-3
     """Peak learning rate of AdamW (cosine, to a tenth of it)."""
     warmup_frac: Annotated[float, Field(ge=0, lt=1)] = 0.05
+    documents: Documents = "isolated"
+    """Whether a sequence's documents see each other: "isolated" or "joined"; see `train`."""
     checkpoint_every: Positive = 25
     """Steps between checkpoints: what a kill may cost."""
     max_shard_mb: Annotated[float, Field(gt=0)] = 8.0

@@ -96,12 +96,22 @@ def _pretrain(
             way_out=f"Set base.shape.vocab_size to {len(pieces.pieces)}.",
         )
     config = model_config(shape, pieces)
-    files = [(1.0, _encode(corpus, name, pieces, draft)) for name in settings.sets]
+    names = dict.fromkeys(settings.sets)
+    files = {name: _encode(corpus, name, pieces, draft) for name in names}
+    mixture = Mixture(
+        files,
+        [f"1:{name}" for name in settings.sets],
+        settings.seq_len,
+        draft.seed,
+        documents=settings.documents,
+    )
+    for line in mixture.table().splitlines():
+        draft.note(line)
     model = build_model(config, draft.seed)
     losses = fit(
         [group_of(model, settings.lr)],
         plan_of(settings),
-        step_of(model, Mixture(files, settings.seq_len, draft.seed), settings.batch_size),
+        step_of(model, mixture, settings.batch_size),
         draft,
     )
     _write_model(published_tensors(model), int(settings.max_shard_mb * 2**20), draft.path)

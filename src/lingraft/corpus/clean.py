@@ -11,11 +11,16 @@ from __future__ import annotations
 import re
 import unicodedata
 
-__all__ = ["MAX_REPLACEMENT_FRAC", "clean", "why_dropped"]
+__all__ = ["MAX_REPLACEMENT_FRAC", "TOO_LONG", "clean", "why_dropped"]
 
 MAX_REPLACEMENT_FRAC = 0.001
 """Largest share of U+FFFD: each one stands for text that some earlier decoding lost."""
 
+TOO_LONG = "too_long"
+
+_ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ud800-\udfff]")
+"""All that the next three look for: most texts have none of it, and are searched once."""
+_LONG = 1 << 20
 _LINE_ENDS = re.compile("\r\n?|[\x85\u2028\u2029]")
 _CONTROLS = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff]")
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
@@ -30,10 +35,17 @@ def clean(text: str) -> str:
     trailing space out; one blank line where there were more; no space around the whole. A lone
     surrogate, which UTF-8 cannot hold, becomes U+FFFD.
     """
-    text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
+    if _ODD.search(text):
+        text = _CONTROLS.sub("", _LINE_ENDS.sub("\n", text))
+        text = _LONE_SURROGATES.sub("\ufffd", text)
     if not text.isascii():
-        text = unicodedata.normalize("NFC", _LONE_SURROGATES.sub("\ufffd", text))
-    return _BLANK_LINES.sub("\n\n", _TRAILING_SPACE.sub("", text.strip()))
+        text = unicodedata.normalize("NFC", text)
+    text = text.strip()
+    if len(text) < _LONG:
+        text = "\n".join(map(str.rstrip, text.split("\n")))
+    else:  # a list of its lines would take many times its memory
+        text = _TRAILING_SPACE.sub("", text)
+    return _BLANK_LINES.sub("\n\n", text) if "\n\n\n" in text else text
 
 
 def why_dropped(text: str, min_chars: int, max_chars: int) -> str:
@@ -45,7 +57,7 @@ def why_dropped(text: str, min_chars: int, max_chars: int) -> str:
     if len(text) < min_chars:
         return "too_short"
     if len(text) > max_chars:
-        return "too_long"
+        return TOO_LONG
     if text.count("\ufffd") > MAX_REPLACEMENT_FRAC * len(text):
         return "replacement_characters"
     return ""

@@ -1,13 +1,16 @@
 """Readers: from one file to its raw documents, one generator each.
 
-    jsonl            rows of JSON, the text in one column; also .jsonl.gz and .jsonl.zst
+    jsonl            rows of JSON, the text in one column; also .gz and .zst
     parquet          rows of a table, one batch of a row group at a time
     lines            one document a line; blank lines are none
+    wet              text that was extracted from a WARC
     tagged           word/tag text, see `tagged.py`
     python-strings   prose in long string literals, see `strings.py`
+    auto             one of the first four, by the file's ending
 
-A row that cannot be read stops the stage: a corpus that loses rows unseen is another corpus.
-Python files are no corpus to begin with; one that does not parse is dropped and counted.
+A row that cannot be read stops the work, or is given as what it is, to be counted: a corpus that
+loses rows unseen is another corpus. Python files are no corpus to begin with; one that does not
+parse is dropped and counted.
 """
 
 from __future__ import annotations
@@ -15,13 +18,54 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from ..errors import InputError
-from ..lines import read_lines
-from ..texts import RawDocument, read_jsonl, read_parquet, read_plain_lines
+from ..errors import InputError, UsageError
+from ..lines import Span, first_line, read_lines
+from ..texts import TEXT_ENDINGS, RawDocument, is_plain, read_jsonl, read_parquet, read_plain_lines
+from ..units import Unit
 from .strings import MIN_LITERAL_CHARS, find_literals, prose_of
 from .tagged import Paragraph, group_paragraphs, join_words
 
-__all__ = ["READERS", "SUFFIXES", "read_raw"]
+__all__ = [
+    "READERS",
+    "SUFFIXES",
+    "can_be_cut",
+    "find_reader",
+    "read_piece",
+    "read_raw",
+    "whole_file",
+]
+
+
+def find_reader(path: Path, reader: str) -> str:
+    """Give the reader of a file: the one that is asked for, or the one of its ending.
+
+    Raises:
+        UsageError: The ending tells no format.
+    """
+    if reader != "auto":
+        return reader
+    name = path.name.lower()
+    for kind in ("wet", "jsonl", "parquet", "lines"):
+        if name.endswith(_ENDINGS[kind]):
+            return kind
+    raise UsageError(
+        f"{path}: the ending tells no format that can be read.",
+        way_out=f"Use a file of {', '.join(SUFFIXES['auto'])}, or name its reader.",
+    )
+
+
+def can_be_cut(path: Path, reader: str) -> bool:
+    """Whether a file may be read in pieces, as `units.cut_units` cuts it."""
+    kind = find_reader(path, reader)
+    if kind == "parquet":
+        return path.suffix.lower() == ".parquet"
+    return kind in ("jsonl", "lines") and is_plain(path)
+
+
+def whole_file(path: Path) -> Unit:
+    """Give a file as one piece."""
+    size_bytes = path.stat().st_size
+    return Unit(str(path), 0, size_bytes, "whole", size_bytes)
 
 
 def read_raw(path: Path, reader: str, text_key: str) -> Iterator[RawDocument]:
@@ -29,13 +73,64 @@ def read_raw(path: Path, reader: str, text_key: str) -> Iterator[RawDocument]:
 
     Args:
         path: The file.
-        reader: One of `READERS`.
+        reader: One of `READERS`, or "auto".
         text_key: Column of the text, for `jsonl` and `parquet`.
 
     Raises:
         InputError: A row cannot be read; file and row are named.
     """
-    return READERS[reader](path, text_key)
+    return READERS[find_reader(path, reader)](path, text_key)
+
+
+def read_piece(
+    piece: Unit, reader: str, text_key: str, *, keep_bad: bool = False
+) -> Iterator[RawDocument]:
+    """Read the documents of a file or a part of it.
+
+    Lines count from 1 where the piece begins, rows of a table from where the file begins.
+
+    Args:
+        piece: What to read.
+        reader: As for `read_raw`.
+        text_key: As for `read_raw`.
+        keep_bad: Whether a row that cannot be read is given, with a reason to drop it.
+
+    Raises:
+        InputError: The file or, unless `keep_bad`, a row cannot be read; both are named as they
+            are in the whole file.
+    """
+    path = Path(piece.path)
+    kind = find_reader(path, reader)
+    read = READERS[kind]
+    options = {"keep_bad": True} if keep_bad and kind in _KEEP_BAD else {}
+    if piece.kind == "whole":
+        yield from read(path, text_key, **options)
+    elif piece.kind == "groups":
+        yield from read(path, text_key, range(piece.begin, piece.end), **options)
+    else:
+        yield from _read_span(read, path, text_key, Span(piece.begin, piece.end), options)
+
+
+def _read_span(
+    read: Callable[..., Iterator[RawDocument]],
+    path: Path,
+    text_key: str,
+    span: Span,
+    options: Mapping[str, bool],
+) -> Iterator[RawDocument]:
+    try:
+        yield from read(path, text_key, span, **options)
+    except InputError:
+        # Again to the same place, now that the number of its line is worth counting.
+        for _ in read(path, text_key, span, first_line(path, span), **options):
+            pass
+        raise
+
+
+def _read_wet(path: Path, text_key: str, **options: bool) -> Iterator[RawDocument]:
+    from .wet import read_wet
+
+    return read_wet(path, text_key, **options)
 
 
 def _read_tagged(path: Path, text_key: str) -> Iterator[RawDocument]:
@@ -69,19 +164,33 @@ def _read_python(path: Path, text_key: str) -> Iterator[RawDocument]:
         yield RawDocument(prose or literal.text, literal.line, len(source), drop)
 
 
-READERS: Mapping[str, Callable[[Path, str], Iterator[RawDocument]]] = {
+READERS: Mapping[str, Callable[..., Iterator[RawDocument]]] = {
     "jsonl": read_jsonl,
     "parquet": read_parquet,
     "lines": read_plain_lines,
+    "wet": _read_wet,
     "tagged": _read_tagged,
     "python-strings": _read_python,
 }
 """Reader by name; each takes (path, text_key)."""
 
+_KEEP_BAD = ("jsonl", "parquet", "lines", "wet")
+"""Readers that can give a row that holds no document."""
+
+_WET = (".warc.wet", ".warc.wet.gz", ".wet", ".wet.gz")
+_ENDINGS: Mapping[str, tuple[str, ...]] = {
+    "jsonl": tuple(e for e in TEXT_ENDINGS if "json" in e),
+    "parquet": (".parquet",),
+    "lines": tuple(e for e in TEXT_ENDINGS if e.startswith(".txt")),
+    "wet": _WET,
+}
+
 SUFFIXES: Mapping[str, tuple[str, ...]] = {
+    "auto": (*TEXT_ENDINGS, *_WET),
     "jsonl": (".jsonl", ".jsonl.gz", ".jsonl.zst"),
     "parquet": (".parquet",),
     "lines": (".txt", ".txt.gz", ".txt.zst"),
+    "wet": _WET,
     "tagged": (".txt", ".txt.gz", ".txt.zst"),
     "python-strings": (".py",),
 }

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 
-__all__ = ["document_id", "is_valid", "text_digest"]
+__all__ = ["document_id", "is_valid", "split_of", "text_digest"]
 
 
 def text_digest(text: str) -> bytes:
@@ -30,5 +30,28 @@ def is_valid(doc_id: str, seed: int, valid_frac: float) -> bool:
         seed: Seed of the run; another seed holds out other documents.
         valid_frac: Share to hold out, in (0, 1); a larger share only adds documents.
     """
+    return _point(doc_id, seed) < valid_frac * 2.0**64
+
+
+def split_of(doc_id: str, seed: int, valid_frac: float, test_frac: float) -> str:
+    """Name the split of a document: `train`, `valid` or `test`.
+
+    Documents are held out for validation from one end of the hashes and for tests from the other:
+    neither share decides which documents the other takes.
+
+    Args:
+        doc_id: The document's id.
+        seed: Seed of the run.
+        valid_frac: Share to hold out for validation, in [0, 1).
+        test_frac: Share to hold out for tests, in [0, 1); both together below 1.
+    """
+    point = _point(doc_id, seed)
+    if point < valid_frac * 2.0**64:
+        return "valid"
+    return "test" if point >= (1.0 - test_frac) * 2.0**64 else "train"
+
+
+def _point(doc_id: str, seed: int) -> int:
+    """Give a number below 2^64 that nothing but the id and the seed decides."""
     digest = hashlib.sha256(f"{seed}:{doc_id}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") < valid_frac * 2.0**64
+    return int.from_bytes(digest[:8], "big")

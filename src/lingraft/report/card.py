@@ -12,7 +12,7 @@ import re
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from .formats import FILTERS
+from ..formats import FILTERS
 from .settings import ReportSettings
 from .summary import Summary, language_name, model_name
 

@@ -11,19 +11,19 @@ import json
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment
 from markupsafe import Markup
 
+from ..formats import show_bpb
+from ..pages import page_environment
 from .curves import Curves
 from .figures import Bar, BarGroup, Series, bar_chart, line_chart, thin
-from .formats import FILTERS, show_bpb
 from .settings import ReportSettings
 from .summary import Summary, language_name, model_name
 
-__all__ = ["Page", "pair_samples", "render_page", "visible"]
+__all__ = ["Page", "pair_samples", "render_page"]
 
 _MOST_POINTS = 400
-_KEPT_CONTROLS = "\n\t"
 
 
 class Page(NamedTuple):
@@ -79,28 +79,9 @@ def pair_samples(
     ]
 
 
-def visible(text: str) -> str:
-    """Replace control characters, which HTML forbids, by their pictures (NUL becomes ␀)."""
-    return "".join(
-        chr(0x2400 + ord(c)) if ord(c) < 0x20 and c not in _KEPT_CONTROLS else c for c in text
-    )
-
-
 def _environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("lingraft", "report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        FILTERS,
-        language=language_name,
-        model=model_name,
-        pretty=_pretty,
-        visible=visible,
-    )
+    environment = page_environment("report")
+    environment.filters.update(language=language_name, model=model_name, pretty=_pretty)
     return environment
 
 

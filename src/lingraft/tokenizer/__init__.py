@@ -17,7 +17,7 @@ distinct in float32 (the widely copied recipe gives every added piece score 0).
     loading                           as transformers loads and saves it
     outcome, certificate, finding     results of checks, what they prove; the recorded base
     verifying, check                  the verb `verify`; the same inside a recipe
-    streaming, packing, ending        texts in batches; the verb `encode`; EOS
+    packing                           the verb `encode`
     naming, efficiency, efficiency_text, chart, comparing    the verb `compare`
     showing                           the verb `show`
 

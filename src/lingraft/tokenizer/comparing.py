@@ -15,6 +15,7 @@ from ..errors import InputError, LingraftError, UsageError
 from ..exact import Encoder
 from ..progress import Reporter, SilentReporter
 from ..store import disk_errors
+from ..streaming import TextBatch, in_order, make_folder, num_jobs, read_batches
 from ..texts import find_texts
 from .chart import draw_bars
 from .efficiency import (
@@ -29,7 +30,6 @@ from .efficiency import (
 )
 from .efficiency_text import efficiency_csv, efficiency_markdown, efficiency_record
 from .naming import name_texts, name_tokenizers, problem_error, read_encoders
-from .streaming import TextBatch, in_order, make_folder, num_jobs, read_batches
 
 __all__ = ["CompareResult", "check_record_path", "compare", "write_record"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import LingraftError, UsageError
 from ..exact import Encoder
-from .streaming import list_names
+from ..streaming import list_names
 
 __all__ = ["name_texts", "name_tokenizers", "problem_error", "read_encoders", "tell_apart"]
 

@@ -1,7 +1,7 @@
 """Files to packed ids: `lingraft tokenizer encode`.
 
     NAME.npy       ids of all documents end to end, uint16 where the vocabulary allows, else uint32
-    NAME.ends.npy  where each document ends, int64; an empty document ends where it begins
+    NAME.ends.npy  where each document ends, uint64; an empty document ends where it begins
 
 `shards.open_tokens` opens them. Batches go to drafts beside as they come, so memory holds a few
 batches; a draft gets its place when it is whole, the ids last.
@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -23,11 +23,10 @@ import numpy.typing as npt
 from ..errors import LockedError, UsageError
 from ..exact import Encoder
 from ..progress import Reporter, SilentReporter
-from ..shards import token_dtype
+from ..shards import RowWriter, token_dtype
+from ..special import find_eos
 from ..store import disk_errors
-from ..texts import find_texts
-from .ending import find_eos
-from .streaming import (
+from ..streaming import (
     TextBatch,
     in_order,
     list_names,
@@ -35,10 +34,11 @@ from .streaming import (
     num_jobs,
     read_batches,
 )
+from ..texts import find_texts
 
 __all__ = ["EncodeResult", "encode"]
 
-_ENDS_DTYPE = np.dtype(np.int64)
+_ENDS_DTYPE = np.dtype(np.uint64)
 
 
 @dataclass(frozen=True)
@@ -142,8 +142,8 @@ def _write(
         _open_drafts(target) as (ids_file, ends_file),
         teller.task("encode", total_bytes, "bytes") as progress,
     ):
-        rows = _RowWriter(ids_file, token_dtype(encoder.base.size))
-        ends = _RowWriter(ends_file, _ENDS_DTYPE)
+        rows = RowWriter(ids_file, token_dtype(encoder.base.size))
+        ends = RowWriter(ends_file, _ENDS_DTYPE)
         for batch, (docs, num_bytes) in in_order(work, read_batches(paths, text_key), threads):
             if docs:
                 sizes = [len(ids) + len(tail) for ids in docs]
@@ -155,32 +155,6 @@ def _write(
         rows.finish()
         ends.finish()
     return _Counts(num_docs, total_tokens, size_bytes)
-
-
-class _RowWriter:
-    """Writes one row of numbers as `.npy`, block by block; `finish` writes its length."""
-
-    def __init__(self, file: BinaryIO, dtype: np.dtype[Any]) -> None:
-        self._file, self._dtype, self._length = file, dtype, 0
-        self._write_header()
-        self._begin = file.tell()
-
-    def append(self, numbers: npt.NDArray[Any]) -> None:
-        self._file.write(np.ascontiguousarray(numbers, self._dtype).data)
-        self._length += len(numbers)
-
-    def finish(self) -> None:
-        self._file.seek(0)
-        self._write_header()
-        # NumPy leaves room in the header for any length.
-        assert self._file.tell() == self._begin, "the header grew over the numbers"
-        self._file.flush()
-        os.fsync(self._file.fileno())
-
-    def _write_header(self) -> None:
-        descr = self._dtype.str
-        header = {"descr": descr, "fortran_order": False, "shape": (self._length,)}
-        np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
 
 
 def _check_target(out: Path) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..errors import UsageError
 from ..manifest import Facts
-from ..parts import parse_part
+from ..parts import parse_mixture, parse_part
+from ..rows import Documents
 from ..settings import Settings, StageSettings
 
-__all__ = ["LaunchSettings", "LoraSettings", "TrainFacts", "TrainSettings"]
+__all__ = ["LaunchSettings", "LoraSettings", "MixedPart", "TrainFacts", "TrainSettings"]
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -69,8 +70,15 @@ class TrainSettings(StageSettings):
     """QLoRA continued pretraining (Dettmers et al. 2023, arXiv 2305.14314)."""
 
     mixture: Annotated[list[str], Field(min_length=1)]
-    """Parts `RATIO:SET`: 1 is every document once, 0.1 a tenth of them, 2 two passes."""
-    seq_len: Positive = 2_048
+    """Parts: `0.1:SET` a tenth of the documents, `2:SET` or `2 epochs:SET` two passes, `5e9
+    tokens:SET` a budget, `30%:SET` a weight, a share of total_tokens (of all parts, or of none)."""
+    total_tokens: Positive | None = None
+    """Tokens of one pass over the mixture, where its parts are weights."""
+    documents: Documents = "isolated"
+    """Whether the documents of a sequence are "isolated", each seeing itself alone, or "joined":
+    each also sees those before it, as the reference trains. Joining saves the masks, and mixes
+    texts that have nothing to do with each other (Zhao et al. 2024, arXiv 2402.13991)."""
+    seq_len: Annotated[int, Field(ge=2)] = 2_048
     """Tokens in a training sequence."""
     micro_batch_size: Positive = 16
     """Sequences that one process takes at a time."""
@@ -107,11 +115,29 @@ class TrainSettings(StageSettings):
             parse_part(part)
         return mixture
 
+    @model_validator(mode="after")
+    def _parts_agree(self) -> TrainSettings:
+        parse_mixture(self.mixture, self.total_tokens)
+        return self
+
+
+class MixedPart(Facts):
+    """What a part of the mixture comes to, in one pass."""
+
+    part: str
+    total_tokens: int
+    epochs: float
+    """Tokens over those of the whole set."""
+    share: float
+    """Of the mixture's tokens, 0 to 1."""
+
 
 class TrainFacts(Facts):
     """What training did."""
 
     steps: int
+    mixture: list[MixedPart]
+    """In the order of train.mixture."""
     total_tokens: int
     """Tokens trained on, repeats included."""
     trainable_parameters: int

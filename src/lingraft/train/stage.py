@@ -17,10 +17,11 @@ from torch.utils.tensorboard import SummaryWriter
 
 from ..errors import InputError, UsageError
 from ..losses import linear_cross_entropy
-from ..mixture import IGNORE, Mixture
+from ..mixture import Batch, Mixture, MixtureRow
 from ..models import ModelFolder, TensorEntry, write_shard
 from ..parts import parse_part
 from ..progress import Progress
+from ..rows import IGNORE, Int64
 from ..scoring import score_docs
 from ..settings import StageSettings
 from ..shards import open_tokens
@@ -28,7 +29,7 @@ from ..store import Artefact, Draft, write_json, write_text
 from ..training import Group, LoopPlan, StepLog, fit
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, adapter_tensors
 from .build import Built, build
-from .settings import LaunchSettings, TrainFacts, TrainSettings
+from .settings import LaunchSettings, MixedPart, TrainFacts, TrainSettings
 
 __all__ = ["run"]
 
@@ -55,6 +56,8 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     draft.note(_describe(built, device))
     draft.set_aside("tensorboard/*")
     trainer = _Trainer(settings, built, inputs["encode"], draft.seed, device)
+    for line in trainer.mixture.table().splitlines():
+        draft.note(line)
     with _Curve(draft.path) as curve:
         if not curve.rows:
             curve.put(trainer.first_row(draft))
@@ -65,7 +68,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         losses = fit(trainer.groups(), trainer.plan(), trainer.backward, draft, on_step)
         rows = curve.finish(len(losses))
     _write_adapter(built, settings, draft.path / "adapter")
-    return _facts(built, losses, rows)
+    return _facts(built, trainer.mixture.rows(), losses, rows)
 
 
 def _choose_device(launch: LaunchSettings) -> torch.device:
@@ -116,13 +119,18 @@ class _Trainer:
         device: torch.device,
     ) -> None:
         self._settings, self._built, self._device = settings, built, device
-        parts = [parse_part(part) for part in settings.mixture]
-        files = [(p.ratio, open_tokens(encode.file(f"{p.name}-train.npy"))) for p in parts]
-        self._mixture = Mixture(files, settings.seq_len, seed)
-        names = dict.fromkeys(part.name for part in parts)
+        names = dict.fromkeys(parse_part(part).name for part in settings.mixture)
+        self.mixture = Mixture(
+            {name: open_tokens(encode.file(f"{name}-train.npy")) for name in names},
+            settings.mixture,
+            settings.seq_len,
+            seed,
+            total_tokens=settings.total_tokens,
+            documents=settings.documents,
+        )
         self._valid = {name: _open_valid(encode, name, settings.eval_docs) for name in names}
         self._batch_size = settings.micro_batch_size * settings.accumulation
-        self._steps = settings.max_steps or self._mixture.steps_per_pass(self._batch_size)
+        self._steps = settings.max_steps or self.mixture.steps_per_pass(self._batch_size)
 
     def groups(self) -> list[Group]:
         """Adapters, and embeddings with a rate of their own."""
@@ -148,27 +156,27 @@ class _Trainer:
 
     def backward(self, step: int) -> float:
         """Forward and backward of one step; return its mean loss over all its targets."""
-        inputs_BL, labels_BL = self._mixture.batch(step, self._batch_size)
-        num_targets = int((labels_BL != IGNORE).sum())
+        batch = self.mixture.batch(step, self._batch_size)
+        num_targets = _num_targets(batch.labels)
         self._built.model.train()
         total = 0.0
         for start in range(0, self._batch_size, self._settings.micro_batch_size):
             rows = slice(start, start + self._settings.micro_batch_size)
-            labels = labels_BL[rows]
+            micro = Batch(*(array_BL[rows] for array_BL in batch))
             # Micro-batches count by their targets, so that the split does not change the step.
-            share = int((labels != IGNORE).sum()) / num_targets
-            loss = self._loss(inputs_BL[rows], labels) * share
+            share = _num_targets(micro.labels) / max(num_targets, 1)
+            loss = self._loss(micro) * share
             loss.backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach())
         return total
 
-    def _loss(
-        self, inputs_BL: npt.NDArray[np.int64], labels_BL: npt.NDArray[np.int64]
-    ) -> torch.Tensor:
+    def _loss(self, batch: Batch) -> torch.Tensor:
         model = self._built.model
-        ids = torch.from_numpy(inputs_BL).to(self._device)
-        labels = torch.from_numpy(labels_BL).to(self._device)
-        hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        ids, labels, positions = (torch.from_numpy(array).to(self._device) for array in batch)
+        # Without a cache and a mask, positions that begin anew keep documents apart, see `rows`.
+        hidden = model.model(
+            input_ids=ids, position_ids=positions, use_cache=False
+        ).last_hidden_state
         return linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels.flatten())
 
     def validate(self, progress: Progress | None = None) -> dict[str, float]:
@@ -187,16 +195,20 @@ class _Trainer:
 
     def row(self, number: int, log: StepLog, former_tokens: int) -> dict[str, Any]:
         """The curve's row after `number` steps, validated where it is due."""
-        _, labels_BL = self._mixture.batch(log.step, self._batch_size)
+        labels_BL = self.mixture.batch(log.step, self._batch_size).labels
         row = {
             "step": number,
             "loss": log.loss,
             "lr": log.lr,
-            "tokens": former_tokens + int((labels_BL != IGNORE).sum()),
+            "tokens": former_tokens + _num_targets(labels_BL),
         }
         if number % self._settings.eval_every == 0 or number == self._steps:
             row["valid"] = self.validate()
         return row
+
+
+def _num_targets(labels_BL: Int64) -> int:
+    return int((labels_BL != IGNORE).sum())
 
 
 def _open_valid(encode: Artefact, name: str, max_docs: int) -> _ValidSet:
@@ -288,11 +300,17 @@ def _write_adapter(built: Built, settings: TrainSettings, folder: Path) -> None:
     write_json(folder / ADAPTER_CONFIG, adapter_config(settings.lora))
 
 
-def _facts(built: Built, losses: list[float], rows: list[dict[str, Any]]) -> TrainFacts:
+def _facts(
+    built: Built, mixture: list[MixtureRow], losses: list[float], rows: list[dict[str, Any]]
+) -> TrainFacts:
     tenth = math.ceil(len(losses) / 10)
     lora, embed = _count(built.lora), _count(built.embed)
     return TrainFacts(
         steps=len(losses),
+        mixture=[
+            MixedPart(part=r.part, total_tokens=r.total_tokens, epochs=r.epochs, share=r.share)
+            for r in mixture
+        ],
         total_tokens=rows[-1]["tokens"],
         trainable_parameters=lora + embed,
         lora_parameters=lora,

@@ -18,10 +18,11 @@ from pydantic import ValidationError
 from ..errors import UsageError
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
+from ..streaming import num_cores
 from ..texts import find_texts
 from .asked import check_asked, list_names, optional, read_eval, whole, wholes, words
 from .choose import Choice, choose_vocabulary
-from .engine import SearchFacts, num_cores
+from .engine import SearchFacts
 from .grid import GridOptions, read_files, search_grid
 from .pricing import PriceModel, PriceRow, PriceTerms, parse_model, price_table, read_token_curve
 from .pricing_text import price_record, price_verdict

@@ -10,7 +10,6 @@ Source: the sample is ours, as is the cut (see `cut`).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -28,7 +27,7 @@ from .spool import Spool
 from .symbols import Symbols
 from .table import NUM_HASHES, SegmentTable
 
-__all__ = ["MOST_READERS", "Limits", "Search", "SearchFacts", "num_cores"]
+__all__ = ["MOST_READERS", "Limits", "Search", "SearchFacts"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -43,11 +42,6 @@ MOST_READERS = 4
 _OTHER_BYTES = 560 << 20
 """Memory of Python, of compiled code and of buffers, beside tables and training."""
 _LEAST_ROOM_BYTES = 64 << 20
-
-
-def num_cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 @dataclass(frozen=True)

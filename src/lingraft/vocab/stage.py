@@ -8,9 +8,9 @@ from pathlib import Path
 from ..bases import read_base
 from ..settings import StageSettings
 from ..store import Artefact, Draft
+from ..streaming import num_cores
 from .alphabet import Alphabet
 from .choose import Choice, choose_vocabulary
-from .engine import num_cores
 from .grid import Grid, GridOptions, read_files, search_grid
 from .results import count_known_pieces, render
 from .settings import CurveFacts, VocabFacts, VocabSettings

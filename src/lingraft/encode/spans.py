@@ -1,0 +1,191 @@
+"""The first step of encoding: each unit of the texts to ids, in files of its own.
+
+    NUMBER.npy, .ends.npy, .bytes.npy   as token files have them, see `shards`
+    NUMBER.json                         what is in them, and what they were made from; written last
+
+A unit does not depend on who encodes it, nor on how many do: so any number of processes, threads
+and machines write the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+import numpy.typing as npt
+
+from ..exact import Encoder
+from ..manifest import canonical_json
+from ..shards import RowWriter, token_dtype, token_paths
+from ..store import disk_errors
+from ..streaming import in_order
+from ..units import Unit, read_told
+from .documents import bracket
+
+__all__ = ["EncodeWork", "Span", "part_path"]
+
+_VERSION = 1
+"""Raise when other ids are written for the same text: parts of before are then made again."""
+_BATCH_CHARS = 1 << 18  # small enough that every thread is busy, and that memory stays small
+_ENDS_DTYPE, _SIZES_DTYPE = np.dtype(np.uint64), np.dtype(np.uint32)
+
+
+@dataclass(frozen=True)
+class Span:
+    """One unit, encoded."""
+
+    identity: str
+    num_docs: int
+    num_empty: int
+    """Documents without text; they are left out."""
+    total_tokens: int
+    size_bytes: int
+    """UTF-8 bytes of the texts."""
+
+
+@dataclass(frozen=True)
+class EncodeWork:
+    """Texts to parts, a unit at a time; see `work.Work`."""
+
+    units: tuple[Unit, ...]
+    tokenizer: str
+    digest: str
+    """Of the tokenizer, as it was when the work was planned."""
+    bos_id: int | None
+    eos_id: int | None
+    text_key: str
+    folder: str
+    threads: int
+    label: str = "encode"
+
+    def __len__(self) -> int:
+        """Give the number of units."""
+        return len(self.units)
+
+    def size_bytes(self, n: int) -> int:
+        """Give the bytes of a unit."""
+        return self.units[n].size_bytes
+
+    def identity(self, n: int) -> str:
+        """Digest all that decides the bytes of a part."""
+        unit = self.units[n]
+        stat = Path(unit.path).stat()
+        what = [_VERSION, *unit, stat.st_size, stat.st_mtime_ns]
+        what += [self.digest, self.bos_id, self.eos_id, self.text_key]
+        return hashlib.sha256(canonical_json(what).encode()).hexdigest()
+
+    def is_done(self, n: int) -> bool:
+        """Whether a part is there, whole, and of the same things."""
+        return self.find(n) is not None
+
+    def find(self, n: int) -> Span | None:
+        """Give what is in a part, if it is done."""
+        path = part_path(self.folder, n)
+        try:
+            span = Span(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
+        except (FileNotFoundError, json.JSONDecodeError):
+            return None
+        whole = all(file.is_file() for file in token_paths(path))
+        return span if whole and span.identity == self.identity(n) else None
+
+    def do(self, n: int) -> None:
+        """Encode a unit; its JSON file comes last.
+
+        Drafts have a name that no other process uses: two that encode the same unit, as a task
+        that was given up and its second try, write the same bytes and cannot mix them.
+        """
+        path = part_path(self.folder, n)
+        draft = path.with_name(f"{path.stem}.{socket.gethostname()}-{os.getpid()}.draft.npy")
+        record, record_draft = path.with_suffix(".json"), draft.with_suffix(".json")
+        files = list(zip(token_paths(draft), token_paths(path), strict=True))
+        try:
+            with disk_errors(path.parent, place="--out DIR"):
+                span = self._write(n, draft)
+                record_draft.write_text(json.dumps(asdict(span)), encoding="utf-8")
+                record.unlink(missing_ok=True)  # or files half replaced would pass for whole
+                for source, target in [*files, (record_draft, record)]:
+                    source.replace(target)
+        finally:
+            for source in [*token_paths(draft), record_draft]:
+                source.unlink(missing_ok=True)
+
+    def _write(self, n: int, draft: Path) -> Span:
+        encoder = _encoder(self.tokenizer, self.digest)
+        ids_path, ends_path, sizes_path = token_paths(draft)
+        with ids_path.open("wb") as a, ends_path.open("wb") as b, sizes_path.open("wb") as c:
+            writer = _Writer(a, b, c, token_dtype(encoder.base.size), self.bos_id, self.eos_id)
+            batches = _batches(doc.text for doc in read_told(self.units[n], self.text_key))
+            for texts, (ids_T, ends_D) in in_order(encoder.encode_packed, batches, self.threads):
+                writer.append(texts, ids_T, ends_D)
+            return writer.finish(self.identity(n))
+
+
+class _Writer:
+    """Writes the three rows of a part."""
+
+    def __init__(
+        self,
+        ids: BinaryIO,
+        ends: BinaryIO,
+        sizes: BinaryIO,
+        dtype: np.dtype[np.uint16] | np.dtype[np.uint32],
+        bos_id: int | None,
+        eos_id: int | None,
+    ) -> None:
+        self._ids, self._ends = RowWriter(ids, dtype), RowWriter(ends, _ENDS_DTYPE)
+        self._sizes = RowWriter(sizes, _SIZES_DTYPE)
+        self._bos_id, self._eos_id = bos_id, eos_id
+        self._num_empty = self._size_bytes = 0
+
+    def append(
+        self, texts: Sequence[str], ids_T: npt.NDArray[np.int32], ends_D: npt.NDArray[np.int64]
+    ) -> None:
+        filled = [text for text in texts if text]
+        if len(filled) < len(texts):  # without ids, so only their ends are to be left out
+            self._num_empty += len(texts) - len(filled)
+            ends_D = ends_D[[n for n, text in enumerate(texts) if text]]
+        sizes = [len(text) if text.isascii() else len(text.encode()) for text in filled]
+        ids_T, ends_D = bracket(ids_T, ends_D, self._bos_id, self._eos_id)
+        self._ends.append(ends_D + self._ids.length)
+        self._ids.append(ids_T)
+        self._sizes.append(np.array(sizes, np.int64))
+        self._size_bytes += sum(sizes)
+
+    def finish(self, identity: str) -> Span:
+        for row in (self._ids, self._ends, self._sizes):
+            row.finish()
+        return Span(
+            identity, self._ends.length, self._num_empty, self._ids.length, self._size_bytes
+        )
+
+
+def part_path(folder: str, n: int) -> Path:
+    """Where the ids of unit `n` lie."""
+    return Path(folder) / f"{n:06d}.npy"
+
+
+@lru_cache(maxsize=1)
+def _encoder(tokenizer: str, digest: str) -> Encoder:
+    """Read a tokenizer once a process, not once a unit."""
+    return Encoder(tokenizer, warn=False)
+
+
+def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text) + 1  # empty ones need room, too
+        if size >= _BATCH_CHARS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch

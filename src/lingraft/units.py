@@ -1,0 +1,131 @@
+"""Files cut into units of work: by their own bytes, whoever does the work and with how many.
+
+    plain .jsonl .ndjson .txt   ranges of bytes, cut at line ends
+    .parquet                    ranges of row groups
+    everything else             the whole file: packed files are read from their beginning
+
+Units that follow each other hold each document of a file once, in order. The number of a line is
+not known inside a range of bytes until someone counts the lines before it: lines count from the
+unit's beginning, and an error is raised again with the number that the line has in its file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import InputError
+from .lines import Span, first_line
+from .texts import RawDocument, is_plain, read_parquet, read_texts
+from .work import tell_bytes
+
+__all__ = ["UNIT_BYTES", "Unit", "cut_units", "read_told", "read_unit"]
+
+UNIT_BYTES = 1 << 28
+"""About how many bytes of a file make a unit: a second or two of work for each core."""
+
+_TELL_BYTES = 1 << 20
+
+
+class Unit(NamedTuple):
+    """Part of a file, or the whole."""
+
+    path: str
+    begin: int
+    """First byte, or row group; see `kind`."""
+    end: int
+    """Byte, or row group, after the last."""
+    kind: str
+    """"whole", "bytes" or "groups"."""
+    size_bytes: int
+    """Bytes of the file, as stored, that belong to it."""
+
+
+def cut_units(paths: Sequence[Path], unit_bytes: int = UNIT_BYTES) -> list[Unit]:
+    """Cut files into units, in order.
+
+    Raises:
+        InputError: A Parquet file is none.
+        OSError: A file cannot be looked at.
+    """
+    return [unit for path in paths for unit in _cut_file(path, unit_bytes)]
+
+
+def read_unit(unit: Unit, text_key: str = "text") -> Iterator[RawDocument]:
+    """Read the documents of a unit; lines count from 1 at its beginning, rows at the file's.
+
+    Raises:
+        InputError: A row cannot be read; file and row are named.
+    """
+    path = Path(unit.path)
+    if unit.kind == "whole":
+        yield from read_texts(path, text_key)
+    elif unit.kind == "groups":
+        yield from read_parquet(path, text_key, range(unit.begin, unit.end))
+    else:
+        yield from _read_bytes(path, Span(unit.begin, unit.end), text_key)
+
+
+def read_told(unit: Unit, text_key: str = "text") -> Iterator[RawDocument]:
+    """Read the documents of a unit, and tell how far it is, see `work.tell_bytes`."""
+    told = unit.begin if unit.kind == "bytes" else 0
+    for doc in read_unit(unit, text_key):
+        position = min(doc.position, unit.end)  # blocks are read ahead
+        if unit.kind != "groups" and position - told > _TELL_BYTES:
+            tell_bytes(position - told)
+            told = position
+        yield doc
+
+
+def _read_bytes(path: Path, span: Span, text_key: str) -> Iterator[RawDocument]:
+    try:
+        yield from read_texts(path, text_key, span)
+    except InputError:
+        if span.begin == 0:
+            raise
+        # Read again to the same place, now that the number of its line is worth counting.
+        for _ in read_texts(path, text_key, span, first_line(path, span)):
+            pass
+        raise
+
+
+def _cut_file(path: Path, unit_bytes: int) -> Iterator[Unit]:
+    size_bytes = path.stat().st_size
+    name = str(path)
+    if size_bytes <= unit_bytes:
+        yield Unit(name, 0, size_bytes, "whole", size_bytes)
+    elif is_plain(path):
+        for begin in range(0, size_bytes, unit_bytes):
+            end = min(begin + unit_bytes, size_bytes)
+            yield Unit(name, begin, end, "bytes", end - begin)
+    elif path.suffix.lower() == ".parquet":
+        yield from _cut_groups(path, unit_bytes)
+    else:
+        yield Unit(name, 0, size_bytes, "whole", size_bytes)
+
+
+def _cut_groups(path: Path, unit_bytes: int) -> Iterator[Unit]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            groups = [file.metadata.row_group(n) for n in range(file.metadata.num_row_groups)]
+            sizes = [
+                sum(group.column(c).total_compressed_size for c in range(group.num_columns))
+                for group in groups
+            ]
+    except (pa.ArrowException, OSError) as error:
+        raise InputError(
+            f"{path}: not a readable Parquet file: {error}.",
+            way_out="Check the path, or fetch or write the file again.",
+        ) from None
+    if not sizes:
+        yield Unit(str(path), 0, path.stat().st_size, "whole", path.stat().st_size)
+    begin = size = 0
+    for n, group_bytes in enumerate(sizes):
+        size += group_bytes
+        if size >= unit_bytes or n + 1 == len(sizes):
+            yield Unit(str(path), begin, n + 1, "groups", size)
+            begin, size = n + 1, 0

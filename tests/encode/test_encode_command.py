@@ -1,0 +1,384 @@
+"""`lingraft encode`: equal bytes whoever encodes what, and nothing wrong left behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from samples import CHINESE
+from small_tokenizers import build, trained
+
+from lingraft.cluster import Cluster, SlurmOptions
+from lingraft.encode import encode
+from lingraft.encode import spans as spans_module
+from lingraft.encode.command import name_files
+from lingraft.encode.documents import bracket
+from lingraft.encode.spans import EncodeWork
+from lingraft.errors import DiskFullError, InputError, StaleError, UsageError, VerifyError
+from lingraft.exact import Encoder
+from lingraft.shards import RowWriter, open_folder
+from lingraft.work import carry_out
+
+TEXTS = [*CHINESE[:12], "the cat sat", "", "我们 books", " "]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tokenizer.model"
+    path.write_bytes(trained())
+    return path
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """A folder with a plain file, a packed one, a table, and lines of text."""
+    import gzip
+
+    folder = tmp_path / "texts with space"
+    folder.mkdir()
+    rows = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in TEXTS)
+    (folder / "plain.jsonl").write_text(rows * 3, encoding="utf-8")
+    (folder / "packed.jsonl.gz").write_bytes(gzip.compress(rows.encode()))
+    table = pa.table({"text": TEXTS * 2})
+    pq.write_table(table, folder / "table.parquet", row_group_size=5)
+    (folder / "lines.txt").write_text("\n".join(CHINESE[:5]), encoding="utf-8")
+    return folder
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {p.name: p.read_bytes() for p in folder.iterdir() if not p.name.startswith(".")}
+
+
+def test_ids_are_those_of_the_library_between_bos_and_eos(
+    model: Path, texts: Path, tmp_path: Path
+) -> None:
+    result = encode(texts, tokenizer=model, out=tmp_path / "out")
+    folder = open_folder(tmp_path / "out", verify=True)
+    assert list(folder.files) == ["lines", "packed", "plain", "table"]
+    base = Encoder(model).base
+    wanted = [[1, *ids, 2] for ids in base.encode_batch([text for text in TEXTS if text])]
+    packed = folder.file("packed")
+    assert [packed.doc(n).tolist() for n in range(packed.num_docs)] == wanted
+    assert packed.sizes_bytes is not None
+    assert packed.sizes_bytes.tolist() == [len(text.encode()) for text in TEXTS if text]
+    assert folder.index.files[1].num_empty == 1
+    assert folder.file("plain").ids.tolist() == packed.ids.tolist() * 3
+    assert folder.file("table").ids.tolist() == packed.ids.tolist() * 2
+    assert result.total_tokens == sum(len(file.ids) for file in folder.files.values())
+    assert not (tmp_path / "out" / ".work").exists()
+
+
+@pytest.mark.parametrize("unit_bytes", [40, 777, 1 << 28])
+@pytest.mark.parametrize("jobs", [1, 3])
+def test_bytes_do_not_depend_on_units_or_jobs(
+    unit_bytes: int, jobs: int, model: Path, texts: Path, tmp_path: Path
+) -> None:
+    encode(texts, tokenizer=model, out=tmp_path / "a", jobs=1)
+    encode(texts, tokenizer=model, out=tmp_path / "b", jobs=jobs, unit_bytes=unit_bytes)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+@pytest.mark.slow
+def test_processes_write_the_same_bytes(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encode(texts, tokenizer=model, out=tmp_path / "a", jobs=1)
+    monkeypatch.setattr("lingraft.encode.command._PROCESS_BYTES", 1)
+    encode(texts, tokenizer=model, out=tmp_path / "b", jobs=2, unit_bytes=500)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_what_is_done_is_left_alone_and_what_is_other_is_refused(
+    model: Path, texts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    assert not encode(texts, tokenizer=model, out=out).was_done
+    assert encode(texts, tokenizer=model, out=out).was_done
+    before = files_of(out)
+    with pytest.raises(StaleError, match="made from other texts"):
+        encode(texts, tokenizer=model, out=out, eos=False)
+    assert files_of(out) == before
+    assert not encode(texts, tokenizer=model, out=out, eos=False, redo=True).was_done
+    assert open_folder(out).index.tokenizer.eos_id is None
+
+
+def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = (
+        "import os, signal, sys\nfrom lingraft.encode import encode, spans\n"
+        "calls, real = [], spans.bracket\n"
+        "def dies(*arguments):\n"
+        "    calls.append(1)\n"
+        "    if len(calls) == 4: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return real(*arguments)\n"
+        "spans.bracket = dies\n"
+        "encode(sys.argv[1], tokenizer=sys.argv[2], out=sys.argv[3], unit_bytes=900)\n"
+    )
+    words = [sys.executable, "-c", code, str(texts), str(model), str(tmp_path / "out")]
+    env = dict(os.environ, PYTHONPATH=str(Path(spans_module.__file__).parents[2]))
+    assert subprocess.run(words, env=env, check=False).returncode == -signal.SIGKILL
+    parts = list((tmp_path / "out" / ".work").glob("*.json"))
+    assert len(parts) == 3
+    times = {part: part.stat().st_mtime_ns for part in parts}
+    done: list[int] = []
+    real = EncodeWork.do
+
+    def counted(self: EncodeWork, n: int) -> None:
+        done.append(n)
+        real(self, n)
+
+    monkeypatch.setattr(EncodeWork, "do", counted)
+    encode(texts, tokenizer=model, out=tmp_path / "out", unit_bytes=900)
+    assert not {int(part.stem) for part in times} & set(done)
+    encode(texts, tokenizer=model, out=tmp_path / "calm")
+    assert files_of(tmp_path / "out") == files_of(tmp_path / "calm")
+
+
+def test_a_part_of_a_changed_file_is_made_again(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("abc\n", encoding="utf-8")
+    encode(path, tokenizer=model, out=tmp_path / "out")
+    path.write_text("abd\n", encoding="utf-8")
+    os.utime(path, ns=(1, 1))
+    with pytest.raises(StaleError):
+        encode(path, tokenizer=model, out=tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.jsonl", b'{"text": "ok"}\n{"text"', r"a\.jsonl:2: not JSON"),
+        ("a.jsonl", b'{"text": "ok"}\n{"body": "x"}', r"a\.jsonl:2: no column 'text'"),
+        ("a.txt", b"ok\n\xff\n", r"a\.txt:2: byte 1 of the line is 0xff"),
+        ("a.jsonl.zst", b"\x28\xb5\x2f\xfd\x04", r"a\.jsonl\.zst:1: not a whole"),
+        ("a.parquet", b"PAR1 cut short", r"a\.parquet: .*not a readable Parquet"),
+    ],
+)
+def test_bad_input_ends_in_its_place_and_leaves_no_index(
+    name: str, content: bytes, message: str, model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(InputError, match=message):
+        encode(tmp_path / name, tokenizer=model, out=tmp_path / "out", jobs=1)
+    assert not (tmp_path / "out" / "index.json").exists()
+    with pytest.raises(InputError, match="not the index"):
+        open_folder(tmp_path / "out")
+
+
+def test_a_bad_line_far_into_a_file_is_told_by_its_number_in_the_file(
+    model: Path, tmp_path: Path
+) -> None:
+    rows = [json.dumps({"text": f"line {n}"}) for n in range(1, 100)]
+    rows[70] = "{"
+    (tmp_path / "a.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    with pytest.raises(InputError, match=r"a\.jsonl:71: not JSON"):
+        encode(tmp_path / "a.jsonl", tokenizer=model, out=tmp_path / "out", unit_bytes=200)
+
+
+def test_the_first_failure_of_several_processes_is_told(model: Path, tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text("{\n", encoding="utf-8")
+    encoder = Encoder(model)
+    from lingraft.progress import SilentReporter
+    from lingraft.units import cut_units
+
+    work = EncodeWork(
+        tuple(cut_units([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])),
+        str(model), encoder.base.digest, None, None, "text", str(tmp_path), 1,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"a\.jsonl:1: not JSON") as caught:
+        carry_out(work, 2, SilentReporter())
+    assert "text_key" in caught.value.way_out
+
+
+def test_a_process_killed_from_outside_is_told(model: Path, tmp_path: Path) -> None:
+    from lingraft.progress import SilentReporter
+
+    with pytest.raises(InputError, match="a worker process ended"):
+        carry_out(_Dies(), 2, SilentReporter())
+
+
+class _Dies:
+    label = "die"
+
+    def __len__(self) -> int:
+        return 2
+
+    def size_bytes(self, n: int) -> int:
+        return 1
+
+    def is_done(self, n: int) -> bool:
+        return False
+
+    def do(self, n: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_a_full_disk_is_told_and_the_next_call_goes_on(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real: Callable[..., Any] = RowWriter.append
+
+    def full(self: Any, numbers: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(RowWriter, "append", full)
+    with pytest.raises(DiskFullError, match="--out DIR"):
+        encode(texts, tokenizer=model, out=tmp_path / "out", jobs=1)
+    assert not list((tmp_path / "out").rglob("*.draft*"))
+    monkeypatch.setattr(RowWriter, "append", real)
+    assert encode(texts, tokenizer=model, out=tmp_path / "out", jobs=1).num_docs
+
+
+def test_files_of_one_name_get_their_folders_names(tmp_path: Path) -> None:
+    paths = [tmp_path / "a" / "x.jsonl", tmp_path / "b" / "x.txt", tmp_path / "y.jsonl.gz"]
+    assert list(name_files(paths).values()) == ["a-x", "b-x", "y"]
+    with pytest.raises(UsageError, match=r"both would become a-x\.npy"):
+        name_files([*paths, tmp_path / "c" / "a" / "x.txt"])
+
+
+def test_a_token_file_cut_short_is_refused(model: Path, texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    encode(texts, tokenizer=model, out=out)
+    ids = np.load(out / "plain.npy")
+    np.save(out / "plain.npy", ids[:-4])
+    with pytest.raises(InputError, match="ends at"):
+        open_folder(out)
+    ends = np.load(out / "plain.ends.npy")
+    np.save(out / "plain.ends.npy", ends[:-1])
+    np.save(out / "plain.npy", ids[: int(ends[-2])])
+    with pytest.raises(InputError, match=r"sizes of"):
+        open_folder(out)
+    np.save(out / "plain.bytes.npy", np.load(out / "plain.bytes.npy")[:-1])
+    with pytest.raises(InputError, match="its index says"):
+        open_folder(out)
+
+
+def test_a_changed_id_is_found_by_its_hash(model: Path, texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    encode(texts, tokenizer=model, out=out)
+    ids = np.load(out / "plain.npy")
+    ids[3] += 1
+    np.save(out / "plain.npy", ids)
+    open_folder(out)
+    with pytest.raises(VerifyError, match=r"plain\.npy: sha256"):
+        open_folder(out, verify=True)
+
+
+def test_ids_of_another_tokenizer_are_refused(model: Path, texts: Path, tmp_path: Path) -> None:
+    encode(texts, tokenizer=model, out=tmp_path / "out")
+    folder = open_folder(tmp_path / "out")
+    (tmp_path / "other.model").write_bytes(build())
+    other = Encoder(tmp_path / "other.model").base
+    folder.refuse_other(Encoder(model).base.digest, "the same")
+    with pytest.raises(InputError, match=r"holds ids of the tokenizer tokenizer\.model"):
+        folder.refuse_other(other.digest, "other.model")
+    with pytest.raises(UsageError, match="no token file 'x'"):
+        folder.file("x")
+
+
+@pytest.mark.slow
+def test_a_document_of_any_length_is_encoded_alike(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lingraft.exact._LONG_CHARS", 50)
+    text = ("the cat  sat on the mat 我 们 在 这 里 " * 60 + "ab" * 200).strip()
+    encoder = Encoder(model)
+    ids_T, ends_D = encoder.encode_packed([text, "", "ab", text[:70]])
+    wanted = encoder.base.encode_batch([text, "", "ab", text[:70]])
+    assert ids_T.tolist() == [id for ids in wanted for id in ids]
+    assert ends_D.tolist() == np.cumsum([len(ids) for ids in wanted]).tolist()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.text("abc ▁中文\n", max_size=300), st.integers(1, 40))
+def test_long_texts_are_cut_where_nothing_joins(text: str, longest: int) -> None:
+    encoder = _SMALL
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lingraft.exact._LONG_CHARS", longest)
+        ids_T, _ = encoder.encode_packed([text])
+    assert ids_T.tolist() == encoder.base.encode_batch([text])[0]
+
+
+def _small() -> Encoder:
+    from lingraft.bases import SentencePieceBase
+    from lingraft.pieces import SentencePieces
+
+    return Encoder(SentencePieceBase(SentencePieces(build())))
+
+
+_SMALL = _small()
+
+
+@given(
+    docs=st.lists(st.lists(st.integers(5, 9), max_size=4), max_size=6),
+    bos=st.sampled_from([None, 1]),
+    eos=st.sampled_from([None, 2]),
+)
+def test_brackets_stand_around_each_document(
+    docs: list[list[int]], bos: int | None, eos: int | None
+) -> None:
+    flat = np.array([id for doc in docs for id in doc], np.int32)
+    ends = np.cumsum([len(doc) for doc in docs], dtype=np.int64)
+    ids, moved = bracket(flat, ends, bos, eos)
+    head, tail = [] if bos is None else [bos], [] if eos is None else [eos]
+    wanted = [[*head, *doc, *tail] for doc in docs]
+    assert ids.tolist() == [id for doc in wanted for id in doc]
+    assert moved.tolist() == np.cumsum([len(doc) for doc in wanted]).tolist()
+
+
+@pytest.mark.slow
+def test_tasks_of_datatrove_write_the_same_bytes(model: Path, texts: Path, tmp_path: Path) -> None:
+    pytest.importorskip("datatrove", reason="needs datatrove (extra cluster)")
+    encode(texts, tokenizer=model, out=tmp_path / "a")
+    cluster = Cluster("local", tasks=3, workers=2)
+    encode(texts, tokenizer=model, out=tmp_path / "b", unit_bytes=700, cluster=cluster)
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+
+
+def test_options_of_a_cluster_are_checked_first(model: Path, texts: Path, tmp_path: Path) -> None:
+    cluster = Cluster("slurm", slurm=SlurmOptions("cpu"))
+    with pytest.raises(UsageError, match="a partition and a time limit"):
+        encode(texts, tokenizer=model, out=tmp_path / "out", cluster=cluster)
+    assert not (tmp_path / "out").exists()
+
+
+def run_cli(monkeypatch: pytest.MonkeyPatch, *words: str) -> int:
+    from lingraft import cli
+
+    monkeypatch.setattr("sys.argv", ["lingraft", "encode", *words])
+    with pytest.raises(SystemExit) as caught:
+        cli.main()
+    return int(caught.value.code or 0)
+
+
+def test_the_command_line_encodes(
+    model: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = sorted(map(str, texts.iterdir()))
+    words = ["--tokenizer", str(model), "--input", *files, "--out", str(tmp_path / "out")]
+    assert run_cli(monkeypatch, *words) == 0
+    assert "(uint16)" in capsys.readouterr().out
+    assert run_cli(monkeypatch, *words, "--json") == 0
+    record = json.loads(capsys.readouterr().out)
+    assert record["was_done"]
+    assert record["num_docs"] == sum(file["num_docs"] for file in record["index"]["files"])
+    assert run_cli(monkeypatch, *words, "--tasks", "4") == 2
+    assert "no --executor" in capsys.readouterr().err
