@@ -28,8 +28,8 @@ Data:  --zh FILES and --en FILES: documents, the first --docs of each (default 2
 Run:   python benchmarks/bench_duplicates.py --zh FILES --en FILES --peers-python PYTHON
            [--jobs 2] [--runs 3] [--only ours,datasketch] >> benchmarks/results.jsonl
        PYTHON: pip install datatrove spacy jieba tokenizers "xxhash<4" regex orjson datasketch
-Row:   one a text set and contender: all times, medians, spread, CPU time, the machine's load
-       before each run (a run before it is in that), peaks, recall by similarity and by kind,
+Row:   one a text set and contender: all times, medians, spread, the machine's load before
+       each run (a run before it is in that), peaks, recall by similarity and by kind,
        precision, false removals, version (ours: commit); one a text set with the pairs and the
        ratios of times.
 Read:  ratios within one run only; all runs are kept, slow ones too. `--quick`: few documents, one
@@ -264,7 +264,6 @@ def figures_of(cell: Cell, one: TextSet) -> dict[str, Any]:
         "mb_per_s": round(
             sum(len(t.encode()) for t in one.texts.texts) / 1e6 / statistics.median(times), 2
         ),
-        "cpu_s": round(statistics.median(facts["rows"]["cpu_s"] for facts in cell.facts), 3),
         "loads_before": [round(facts["load"], 1) for facts in cell.facts],
         "warm_s": round(cell.facts[0]["warm"]["time_s"], 3),
         "peak_bytes": max(facts["peak_bytes"] for facts in cell.facts),

@@ -17,6 +17,7 @@ folder = Path(__file__).parent
 script = Path(sys.argv[-1]).read_text()
 number = len(list(folder.glob("script-*"))) + 1
 (folder / f"script-{{number}}").write_text(script)
+(folder / f"arguments-{{number}}").write_text(" ".join(sys.argv[1:-1]))
 env = dict(os.environ, SLURM_NODELIST="node-1", SLURM_JOB_ID=str(number), RUN_OFFSET="0")
 last = int(re.search(r"--array=0-([0-9]+)", script)[1])
 for rank in range(last + 1):

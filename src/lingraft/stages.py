@@ -74,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         90,
-        2,
+        3,
         ("corpus", "base", "vocab", "tokenizer", "embed", "encode", "train", "merge", "evals"),
         "report.html and the model card",
     ),

@@ -127,6 +127,7 @@ def _do_in_processes(work: Work, left: Sequence[int], jobs: int, progress: Progr
 
 def _begin(counter: Any) -> None:
     _teller.counter = counter
+    os.environ.setdefault("RAYON_NUM_THREADS", "1")  # libraries in Rust: a process is one of many
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -18,6 +18,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from samples import CHINESE
+from slurm import put_on_path
 from small_tokenizers import build, trained
 
 from lingraft.cluster import Cluster, SlurmOptions
@@ -382,3 +383,21 @@ def test_the_command_line_encodes(
     assert record["num_docs"] == sum(file["num_docs"] for file in record["index"]["files"])
     assert run_cli(monkeypatch, *words, "--tasks", "4") == 2
     assert "no --executor" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_jobs_of_slurm_write_the_same_bytes(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("datatrove", reason="needs datatrove (extra cluster)")
+    put_on_path(tmp_path / "slurm", monkeypatch)
+    cluster = Cluster("slurm", tasks=2, slurm=SlurmOptions("cpu", "00:10:00"))
+    result = encode(texts, tokenizer=model, out=tmp_path / "b", unit_bytes=700, cluster=cluster)
+    assert result.index is None
+    assert result.job_id == "3"  # after each array job datatrove adds up its statistics
+    scripts = [path.read_text() for path in sorted((tmp_path / "slurm").glob("script-*"))]
+    assert "#SBATCH --job-name=lingraft-encode" in scripts[0]
+    assert "--dependency=afterok:1" in (tmp_path / "slurm" / "arguments-3").read_text()
+    encode(texts, tokenizer=model, out=tmp_path / "a")
+    assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
+    assert encode(texts, tokenizer=model, out=tmp_path / "b", unit_bytes=700).was_done

@@ -53,8 +53,10 @@ def _set(language: str, read: int, dropped: dict[str, int]) -> dict[str, Any]:
         "language": language,
         "train": _split(980, 90_000, 250_000),
         "valid": _split(20, 2_000, 5_000),
+        "test": None,
         "num_docs_read": read,
         "dropped": dropped,
+        "commits": {},
     }
 
 

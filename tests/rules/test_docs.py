@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src" / "lingraft"
 VOCABULARY = ROOT / "docs" / "vocabulary.md"
 TOKENIZERS = ROOT / "docs" / "tokenizers.md"
+CORPUS = ROOT / "docs" / "corpus.md"
+ENCODING = ROOT / "docs" / "encoding.md"
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
@@ -34,7 +36,7 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-@pytest.mark.parametrize("path", [*READMES, VOCABULARY, TOKENIZERS], ids=lambda p: p.name)
+@pytest.mark.parametrize("path", [*READMES, VOCABULARY, TOKENIZERS, CORPUS, ENCODING], ids=lambda p: p.name)
 def test_every_command_of_the_documents_is_understood(path: Path) -> None:
     """Parsed as typed, options and their values, and not run."""
     assert len(commands(path)) >= 5

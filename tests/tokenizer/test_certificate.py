@@ -1,6 +1,7 @@
 """What the files alone prove: the base kept, scope, order of rules; and what is only measured."""
 
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +165,63 @@ def test_a_model_is_compared_with_a_fast_file(tmp_path: Path) -> None:
     assert check_kept(read_forms(str(model)), read_forms(str(fast))).state == "ok"
 
 
+@pytest.mark.parametrize(
+    ("change", "found"),
+    [
+        (lambda s: s.update(normalizer=None), "its normalizer differs"),
+        (lambda s: s["normalizer"]["normalizers"].append(
+            {"type": "Replace", "pattern": {"String": "zz"}, "content": "z"}
+        ), "its normalizer differs"),
+        (lambda s: s["model"].update(ignore_merges=True), "model.ignore_merges is True"),
+        (lambda s: s["added_tokens"][1].update(special=False), "added token 1 is"),
+        (lambda s: s["added_tokens"][1].update(normalized=True), "all 271 ids are the base's"),
+        (lambda s: s["model"].pop("type") and s["model"].update(fuse_unk=False), "all 271 ids"),
+    ],
+)  # fmt: skip
+def test_what_a_model_becomes_is_compared_with_a_fast_file(
+    tmp_path: Path, change: Callable[[Any], None], found: str
+) -> None:
+    model = write_model(tmp_path / "a", build())
+    fast = write_folder(tmp_path / "b", extended()) / "tokenizer.json"
+    spec = json.loads(fast.read_text())
+    change(spec)
+    mine = write_folder(tmp_path / "c", extended())  # of which the file alone is read
+    (mine / "tokenizer.json").write_text(json.dumps(spec))
+    forms = read_forms(str(mine / "tokenizer.json"))
+    assert found in check_kept(read_forms(str(model)), forms).text
+
+
+def test_a_piece_on_a_free_id_of_the_base_is_found(tmp_path: Path) -> None:
+    base = write_bytes_file(tmp_path / "a", BASE_RULES, lambda s: s.update(
+        added_tokens=[_special(260, "<|end|>")]))  # fmt: skip
+
+    def change(spec: Any) -> None:
+        spec["model"]["vocab"].update({"<|end|>": 260, "foo": 259, "<|x|>": 258})
+        spec["added_tokens"] = [_special(260, "<|end|>")]
+
+    mine = write_bytes_file(tmp_path / "b", BASE_RULES, change)
+    text = check_kept(read_forms(str(base)), read_forms(str(mine))).text
+    assert "piece 'foo' has id 259, which is one of the base's" in text
+
+
+def test_a_rule_that_makes_a_token_of_the_base_is_found(tmp_path: Path) -> None:
+    def change(spec: Any) -> None:
+        spec["model"]["vocab"]["abc!"] = 258
+        spec["added_tokens"] = [_special(258, "abc!")]
+
+    def with_rule(spec: Any) -> None:
+        change(spec)
+        spec["model"]["vocab"]["abc"] = 259
+        spec["model"]["merges"] += [["ab", "c"], ["abc", "!"]]
+
+    paths = [
+        write_bytes_file(tmp_path / name, BASE_RULES, made)
+        for name, made in (("a", change), ("b", with_rule))
+    ]
+    text = check_kept(*(read_forms(str(path)) for path in paths)).text
+    assert "merge rule 'abc' '!' makes the base's token 'abc!' of text" in text
+
+
 def test_rules_below_the_base_s_are_in_order(tmp_path: Path) -> None:
     order = order_of(tmp_path, ADDED)
     assert order.coarsens
@@ -175,6 +233,7 @@ def test_rules_below_the_base_s_are_in_order(tmp_path: Path) -> None:
     ("pieces", "name", "expected"),
     [
         ([*ADDED[:3], ("变嬗", 0.0)], "above", ["变嬗"]),
+        ([*ADDED[:3], ("变嬗", float("nan"))], "above", ["变嬗"]),
         ([*ADDED[:3], ("变嬗", ADDED[2][1])], "tied", ["嬗变", "变嬗"]),
         ([*ADDED[:2], ("嬗变a", -2.2e9)], "underived", {"嬗变a": ["嬗", "变", "a"]}),
         ([("嬗变", -2.2e9)], "underived", {"嬗变": ["嬗", "变"]}),
@@ -312,6 +371,21 @@ def test_pieces_out_of_scope_are_excepted_from_the_proof(tmp_path: Path) -> None
     assert made["out_of_scope"] == ["，"]
     assert not made["invariance_proved"]
     assert sum("Not proved" in line for line in made["measured"]) == 2
+
+
+def test_what_is_proved_of_one_form_says_so(tmp_path: Path) -> None:
+    made = certified(tmp_path, Proofs(True, True, only="tokenizer.model"))
+    assert made["proved_only_of"] == "tokenizer.model"
+    assert all("any text, as tokenizer.model reads it" in p.lower() for p in made["proved"])
+    assert any("anything of the forms that do not give the ids" in m for m in made["measured"])
+
+
+def test_scripts_of_the_base_s_own_languages_are_told(tmp_path: Path) -> None:
+    path = write_model(tmp_path, extended())
+    check = check_scope(added_pieces(read_forms(str(path)).base, SIZE), HAN, ["Han"])
+    assert check.state == "told"
+    assert check.text.endswith("the base has its own pieces of Han")
+    assert "Measure it with lingraft tokenizer verify --corpus" in check.notes[0]
 
 
 def test_a_script_that_the_base_s_language_has_is_measured(tmp_path: Path) -> None:

@@ -171,3 +171,10 @@ def test_the_published_pieces_of_chinese_llama_2_fit_mixtral(shared_data: Path) 
     assert Counter(row.kind for row in rows)["char"] > 4_000
     assert len(rows) > 21_500
     assert len(misfits) < 700
+
+
+def test_the_base_itself_is_refused_as_its_donor(tmp_path: Path) -> None:
+    path = tmp_path / "base.model"
+    path.write_bytes(build())
+    with pytest.raises(InputError, match="the donor has nothing that the base lacks"):
+        find_candidates(BASE, read_donor(str(path)), None)

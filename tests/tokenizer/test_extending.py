@@ -174,6 +174,18 @@ def test_pieces_outside_the_scripts_are_warned_of(tmp_path: Path, model: Path) -
     )
 
 
+def test_scripts_of_the_base_s_own_languages_are_warned_of_unless_named(tmp_path: Path) -> None:
+    listed = write_list(tmp_path, "hello world".replace(" ", "▁"))
+    results = [
+        extend(base=MIXTRAL, pieces=listed, out=tmp_path / name, scripts=scripts)
+        for name, scripts in (("a", None), ("b", ["Latin"]))
+    ]
+    assert [result.record["scripts_from"] for result in results] == ["found", "named"]
+    (warning,), none = (result.warnings for result in results)
+    assert none == ()
+    assert warning.startswith("Latin is what the base's own languages are written in: their texts")
+
+
 def test_a_byte_level_base_keeps_its_special_ids(tmp_path: Path, bytes_file: Path) -> None:
     listed = ["中", "中ab", '"<0xE5><0xAC>"', "嬗"]
     result = run(tmp_path, bytes_file.parent, *listed, special=["<|a|>"], pad_to_multiple=10)

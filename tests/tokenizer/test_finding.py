@@ -10,7 +10,7 @@ from small_tokenizers import build
 
 from lingraft.bases import read_base
 from lingraft.errors import InputError, UsageError
-from lingraft.tokenizer.finding import find_base, recorded_scripts
+from lingraft.tokenizer.finding import find_base, recorded_scripts, scripts_were_named
 from lingraft.tokenizer.forms import Forms, read_forms
 
 
@@ -89,3 +89,10 @@ def test_without_a_record_the_user_is_asked(tmp_path: Path) -> None:
 def test_a_damaged_record_is_refused(tmp_path: Path, text: str, found: str) -> None:
     with pytest.raises(InputError, match=found):
         find_base(recorded(tmp_path, text), None)
+
+
+@pytest.mark.parametrize(("told", "named"), [("named", True), ("found", False), (None, False)])
+def test_the_record_tells_whether_scripts_were_named(
+    tmp_path: Path, base: Path, told: str | None, named: bool
+) -> None:
+    assert scripts_were_named(recorded(tmp_path, {**of(base), "scripts_from": told})) is named

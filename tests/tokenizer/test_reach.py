@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 from extended_tokenizers import (
     ADDED,
     ADDED_RULES,
@@ -87,10 +88,37 @@ def test_pieces_that_the_corpus_never_produces_are_told(tmp_path: Path) -> None:
     firing = Firing(SIZE + 4)
     firing.add([])
     firing.add([np.array([SIZE, SIZE, SIZE + 2], np.int32), np.array([SIZE + 3], np.int32)])
-    check = check_firing(firing, added)
+    check = check_firing(firing, added, 4)
     assert (check.state, check.figures["never produced"], check.figures["share"]) == (
         "told", 1, 0.25,
     )  # fmt: skip
     assert check.examples == ["'变'"]
     firing.add([np.array([SIZE + 1], np.int32)])
-    assert check_firing(firing, added).state == "ok"
+    assert check_firing(firing, added, 5).state == "ok"
+
+
+@pytest.mark.parametrize(
+    ("fired", "num_tokens", "state"),
+    [
+        (0, 0, "told"),  # no text of the scripts: nothing was to be expected
+        (0, 1, "differs"),
+        (1, 199, "told"),  # too small a corpus for 4 pieces
+        (1, 200, "differs"),
+        (2, 200, "told"),  # half of them
+        (4, 200, "ok"),
+    ],
+)
+def test_idle_pieces_are_a_failure_where_the_corpus_should_have_them(
+    tmp_path: Path, fired: int, num_tokens: int, state: str
+) -> None:
+    _, added = model_of(tmp_path, extended())
+    firing = Firing(SIZE + 4)
+    firing.add([np.arange(SIZE, SIZE + fired, dtype=np.int32)])
+    assert check_firing(firing, added, num_tokens).state == state
+
+
+def test_a_special_token_need_be_neither_reached_nor_used(tmp_path: Path) -> None:
+    base, _ = model_of(tmp_path, extended())
+    special = Added(SIZE + 3, "变嬗变", "变嬗变".encode(), stands=False, special=True)
+    assert check_reach(base, [special]).figures["added"] == 0
+    assert check_firing(Firing(SIZE + 4), [special], 9).state == "ok"

@@ -3,9 +3,12 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from small_tokenizers import BY_HAND, build
 
+from lingraft.bases import SentencePieceBase
 from lingraft.errors import UsageError
-from lingraft.tokenizer.scope import Scope, find_scope
+from lingraft.pieces import SentencePieces
+from lingraft.tokenizer.scope import Scope, find_scope, own_scripts
 
 HAN = Scope(["Han"])
 
@@ -58,3 +61,10 @@ def test_pieces_without_letters_have_no_scope() -> None:
 def test_a_misspelled_script_is_refused() -> None:
     with pytest.raises(UsageError, match="no Unicode script 'Hann'"):
         find_scope([], ["Hann"])
+
+
+@pytest.mark.parametrize(("num", "own"), [(96, []), (97, ["Latin"])])
+def test_a_base_with_100_words_of_a_script_has_it_as_its_own(num: int, own: list[str]) -> None:
+    words = [(f"c{chr(97 + n // 26)}{chr(97 + n % 26)}", -20.0 - n) for n in range(1, num + 1)]
+    base = SentencePieceBase(SentencePieces(build([*BY_HAND, *words])))  # with ab, abc and bc
+    assert own_scripts(base, base.size, ["Han", "Latin"]) == own

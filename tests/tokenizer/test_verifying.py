@@ -23,7 +23,7 @@ from lingraft import cli_verify
 from lingraft.errors import InputError, UsageError
 from lingraft.pieces import Kind
 from lingraft.texts import read_texts
-from lingraft.tokenizer import verifying
+from lingraft.tokenizer import scope, verifying
 from lingraft.tokenizer.verifying import VerifyResult, verify
 
 TEXTS = ["abc", "嬗变 变嬗变 变嬗", "中文嬗变\n  嬗", "a  b"]
@@ -65,7 +65,8 @@ def test_a_right_tokenizer_passes_every_check(tmp_path: Path, base: Path, corpus
     assert result.certificate is not None
     assert len(result.certificate["proved"]) == 2
     assert result.certificate["scripts"] == ["Han"]
-    assert len(result.checks) == 12
+    assert len(result.checks) == 13
+    assert result.certificate["proved_only_of"] is None
 
 
 def test_the_same_tokenizer_gives_the_same_record(tmp_path: Path, base: Path, corpus: Path) -> None:
@@ -102,6 +103,36 @@ def test_a_changed_dummy_prefix_fails(tmp_path: Path, base: Path, corpus: Path) 
     proto = extended(change=lambda p: setattr(p.normalizer_spec, "add_dummy_prefix", False))
     result = verify(write_model(tmp_path / "out", proto), base=base, corpus=corpus)
     assert failed(result) >= {"base kept", "every code point", "replay on the corpora"}
+
+
+def test_forms_that_differ_bind_what_is_proved_to_the_model(tmp_path: Path, base: Path) -> None:
+    result = verify(
+        write_model(tmp_path / "out", extended([(p, 0.0) for p, _ in ADDED])), base=base
+    )
+    assert "forms agree" in failed(result)
+    assert result.certificate is not None
+    assert result.certificate["proved_only_of"] == "tokenizer.model"
+    assert "as tokenizer.model reads it" in result.certificate["proved"][0]
+
+
+def test_pieces_that_no_text_of_the_scripts_has_fail(tmp_path: Path, base: Path) -> None:
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("中文\n", encoding="utf-8")
+    folder = write_folder(tmp_path / "out", extended())
+    assert failed(verify(folder, base=base, corpus=corpus)) == {"use"}
+    corpus.write_text("abc\n", encoding="utf-8")
+    assert states(verify(folder, base=base, corpus=corpus))["use"] == "told"
+
+
+def test_a_script_of_the_base_that_nobody_named_is_told(
+    tmp_path: Path, base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scope, "_OWN", 1)  # the small base has one word of Han
+    folder = write_folder(tmp_path / "out", extended())
+    assert states(verify(folder, base=base))["scope"] == "told"
+    assert states(verify(folder, base=base, scripts=["Han"]))["scope"] == "ok"
+    (folder / "extension.json").write_text('{"scripts": ["Han"], "scripts_from": "named"}')
+    assert states(verify(folder, base=base))["scope"] == "ok"
 
 
 def test_damaged_merges_fail(tmp_path: Path, base: Path, corpus: Path) -> None:
@@ -241,8 +272,8 @@ def test_the_command_prints_json(tmp_path: Path, base: Path) -> None:
     done = CliRunner().invoke(app, ["verify", str(model), "--base", str(base), "--json"])
     assert done.exit_code == 3
     record = json.loads(done.stdout)
-    scope = next(check for check in record["checks"] if check["name"] == "scope")
-    assert (scope["ok"], scope["figures"]["out of scope"]) == (False, 1)
+    check = next(check for check in record["checks"] if check["name"] == "scope")
+    assert (check["ok"], check["figures"]["out of scope"]) == (False, 1)
     assert record["certificate"]["out_of_scope"] == ["ca"]
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..basetypes import BaseTokenizer
 from ..pieces import SPACE
+from .literal import read_specials
 
 __all__ = ["Added", "added_pieces", "added_specials", "show_bytes", "show_piece"]
 
@@ -19,12 +20,14 @@ class Added:
         piece: As spelled in the vocabulary.
         data: The bytes that it stands for.
         stands: Whether it is read out of the text as it stands, before any merge rule.
+        special: Whether it is a special token: one that no text should become.
     """
 
     id: int
     piece: str
     data: bytes
     stands: bool
+    special: bool = False
 
     @property
     def shown(self) -> str:
@@ -47,17 +50,21 @@ class Added:
 
 
 def added_pieces(tokenizer: BaseTokenizer, base_size: int) -> list[Added]:
-    """List the added pieces that text can become, by id; special ones are none of them."""
+    """List the added pieces that text can become, by id; special ones only if text does."""
+    beside = [id for id, piece in added_specials(tokenizer, base_size) if piece]
+    specials = read_specials(tokenizer, beside)
     found = []
     for id in range(base_size, tokenizer.size):
-        data = tokenizer.piece_bytes(id)
+        piece, data = tokenizer.piece(id), tokenizer.piece_bytes(id)
         if data:
-            found.append(Added(id, tokenizer.piece(id), data, not tokenizer.is_normal(id)))
+            found.append(Added(id, piece, data, not tokenizer.is_normal(id)))
+        elif id in specials:
+            found.append(Added(id, piece, specials[id], stands=False, special=True))
     return found
 
 
 def added_specials(tokenizer: BaseTokenizer, base_size: int) -> list[tuple[int, str]]:
-    """List id and piece of what was added and no text becomes: special and padding pieces."""
+    """List id and piece of what was added and no text should become: specials and padding."""
     return [
         (id, tokenizer.piece(id))
         for id in range(base_size, tokenizer.size)

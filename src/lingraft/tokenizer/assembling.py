@@ -29,6 +29,7 @@ from .configs import (
     template,
 )
 from .forms import Forms
+from .literal import read_specials
 from .piecerules import PieceRules, Spelling, append_pieces
 
 __all__ = ["Extended", "Wanted", "assemble", "rules_for"]
@@ -122,7 +123,8 @@ def assemble(wanted: Wanted) -> Extended:
     """Make the files.
 
     Raises:
-        InputError: A special token is one of the pieces, or the model has no equal fast form.
+        InputError: A special token is one of the pieces or would be read out of plain text, or
+            the model has no equal fast form.
         VerifyError: A piece, alone, is not encoded as itself.
     """
     base = wanted.base
@@ -138,6 +140,7 @@ def assemble(wanted: Wanted) -> Extended:
     tokens = [*wanted.specials, *padding]
     make = _from_model if isinstance(base, SentencePieceBase) else _from_json
     spec, files, scores = make(wanted, tokens)
+    _refuse_read_out(base, spec, tokens)
     size = base.size + len(wanted.pieces) + len(tokens)
     ours = fast_config(base.pieces) if isinstance(base, SentencePieceBase) else _FAST_CONFIG
     config = make_config(wanted.forms.config, ours, spec["added_tokens"])
@@ -251,6 +254,35 @@ def _refuse_special(token: str, is_twice: bool, is_known: bool, base: BaseTokeni
             f"special token {token!r} is in the base already.",
             effect="One token would have two ids and two embedding rows.",
             way_out="Leave it out: the base's own is kept.",
+        )
+
+
+def _refuse_read_out(base: BaseTokenizer, spec: Mapping[str, Any], tokens: Sequence[str]) -> None:
+    """Refuse special tokens that the extended tokenizer would read out of plain text.
+
+    A lone character is looked up in the vocabulary, where special tokens stand for their ids; with
+    `ignore_merges` a whole pre-token is. A model's control pieces are not: its forms would part.
+
+    Raises:
+        InputError: There is such a token.
+    """
+    if not tokens:
+        return
+    kind = ByteLevelBase if isinstance(base, ByteLevelBase) else FastSentencePieceBase
+    extended = kind(json.dumps(spec), base.name)
+    ids = {extended.find_piece(token): token for token in tokens}
+    found = read_specials(extended, [id for id in ids if id is not None])
+    if found:
+        token = ids[min(found)]
+        why = (
+            "a single character is looked up in the vocabulary"
+            if len(token) == 1
+            else "with this base's ignore_merges a whole pre-token is looked up in the vocabulary"
+        )
+        raise InputError(
+            f"special token {token!r} would be read out of plain text: {why}.",
+            effect="What anybody writes would become the token, and libraries would differ on it.",
+            way_out=f"Name one that the base cuts in several, as --special '<|{token}|>'.",
         )
 
 

@@ -21,7 +21,7 @@ from .differences import Side, cut_text, show_sides
 from .outcome import Check, Figure, cut_examples
 from .priority import Priority
 from .replay import Compared, Sizes, compare_encodings, piece_sizes
-from .scope import Scope
+from .scope import Scope, own_note
 
 __all__ = ["Proofs", "Replay", "certify", "check_order", "check_scope"]
 
@@ -39,6 +39,8 @@ class Proofs:
     kept: bool
     coarsening: bool
     free: Sequence[str] = ()
+    only: str = ""
+    """The one form that this is proved of; "" where all forms are one tokenizer."""
 
     @property
     def invariance(self) -> bool:
@@ -46,14 +48,23 @@ class Proofs:
         return self.kept and not self.free
 
 
-def check_scope(added: Sequence[Added], scope: Scope) -> Check:
-    """Judge: every added piece must hold what only texts of the new scripts hold."""
+def check_scope(added: Sequence[Added], scope: Scope, own: Sequence[str] = ()) -> Check:
+    """Judge: every added piece must hold what only texts of the new scripts hold.
+
+    Args:
+        added: The added pieces.
+        scope: The new scripts.
+        own: Those of them that the base has words of and that nobody named: to be told.
+    """
     free = [a.shown for a in added if not scope.binds(a.data)]
     names = ", ".join(scope.scripts) or "no script"
     figures: dict[str, Figure] = {"scripts": names, "added": len(added), "out of scope": len(free)}
     if not free:
         text = f"only texts with a character of {names} can hold an added piece"
-        return Check("scope", "ok", text, figures)
+        if not own:
+            return Check("scope", "ok", text, figures)
+        text += f"; the base has its own pieces of {', '.join(own)}"
+        return Check("scope", "told", text, figures, notes=[own_note(own)])
     note = (
         "Texts of other languages hold these pieces and change by them: pieces without a character "
         "of the new scripts (Latin, digits, punctuation, spaces, parts of characters). Name the "
@@ -123,6 +134,8 @@ class Replay:
     inside: _Counts = field(default_factory=_Counts)
     base_tokens: int = 0
     extended_tokens: int = 0
+    inside_tokens: int = 0
+    """Of the extended tokenizer, in texts with a character of the new scripts."""
     num_chars: int = 0
     examples: dict[str, str] = field(default_factory=dict)
 
@@ -149,6 +162,7 @@ class Replay:
             counts.coarser += int((chosen_D & found.coarser_D).sum())
         self.base_tokens += sum(map(len, base))
         self.extended_tokens += sum(map(len, extended))
+        self.inside_tokens += sum(len(extended[n]) for n in np.flatnonzero(holds_D))
         self.num_chars += sum(map(len, texts))
         self._keep_examples(texts, where, base, extended, found, holds_D)
 
@@ -238,9 +252,46 @@ def certify(
     Returns:
         `proved` and `measured`, sentences each; `figures`.
     """
+    proved = _proved(proofs, scope, has_normalizer)
+    measured = []
+    measured.append(_measure("Every code point, alone", points))
+    if texts is not None:
+        measured.append(_measure("The corpora", texts))
+    if not proofs.invariance:
+        measured.append(
+            "Not proved: that all texts without the new scripts are encoded as before; the counts "
+            "above tell of the texts tried, of no others."
+        )
+    elif "Latin" in scope.scripts or not scope.scripts:
+        measured.append(
+            "A language that is written in a script of the base's own language shares its texts: "
+            "what changes in them is measured, not proved away."
+        )
+    if proofs.only and proved:
+        measured.append(
+            f"Not proved: anything of the forms that do not give the ids of {proofs.only} on every "
+            "text; see the checks 'forms', 'forms agree' and 'priority'."
+        )
+    if not proofs.coarsening:
+        measured.append("Not proved: that the base's tokens are only joined, never broken up.")
+    return {
+        "scripts": list(scope.scripts),
+        "invariance_proved": proofs.invariance,
+        "coarsening_proved": proofs.coarsening,
+        "proved_only_of": proofs.only or None,
+        "out_of_scope": list(proofs.free),
+        "proved": proved,
+        "measured": measured,
+        "code_points": points.figures,
+        "corpora": texts.figures if texts is not None else None,
+    }
+
+
+def _proved(proofs: Proofs, scope: Scope, has_normalizer: bool) -> list[str]:
     names = ", ".join(scope.scripts) or "none"
-    proved, measured = [], []
+    proved = []
     after = " (after the tokenizer's own normaliser)" if has_normalizer else ""
+    after += f", as {proofs.only} reads it," if proofs.only else ""
     if proofs.invariance:
         proved.append(
             f"Any text{after} without a character of the scripts {names} is encoded exactly as by "
@@ -256,31 +307,7 @@ def certify(
             f"The encoding of any text{after} is the base's with some neighbours joined, so it is "
             "never longer, and taking it apart gives the base's back."
         )
-    measured.append(_measure("Every code point, alone", points))
-    if texts is not None:
-        measured.append(_measure("The corpora", texts))
-    if not proofs.invariance:
-        measured.append(
-            "Not proved: that all texts without the new scripts are encoded as before; the counts "
-            "above tell of the texts tried, of no others."
-        )
-    elif "Latin" in scope.scripts or not scope.scripts:
-        measured.append(
-            "A language that is written in a script of the base's own language shares its texts: "
-            "what changes in them is measured, not proved away."
-        )
-    if not proofs.coarsening:
-        measured.append("Not proved: that the base's tokens are only joined, never broken up.")
-    return {
-        "scripts": list(scope.scripts),
-        "invariance_proved": proofs.invariance,
-        "coarsening_proved": proofs.coarsening,
-        "out_of_scope": list(proofs.free),
-        "proved": proved,
-        "measured": measured,
-        "code_points": points.figures,
-        "corpora": texts.figures if texts is not None else None,
-    }
+    return proved
 
 
 def _measure(what: str, replay: Replay) -> str:

@@ -107,10 +107,16 @@ def find_candidates(
         scripts: Those of the new language; None: found from the pieces, Latin left aside.
 
     Raises:
-        InputError: There is no letter in the donor's pieces beside Latin ones.
+        InputError: The base has all of the donor's pieces, or there is no letter in the others
+            beside Latin ones.
     """
     pieces = [(id, donor.piece_bytes(id)) for id in range(donor.size) if donor.is_normal(id)]
     fresh = [(id, data) for id, data in pieces if data and _spelled_in(base, data) is None]
+    if not fresh:
+        raise InputError(
+            f"{donor.name}: the donor has nothing that the base lacks.",
+            way_out="Name another donor.",
+        )
     texts = (_LATIN.sub("", data.decode(errors="ignore")) for _, data in fresh)
     scripts = list(scripts) if scripts else find_scripts(texts)
     keeps_digits_apart = splits_digits(base)

@@ -21,6 +21,7 @@ from .assembling import Extended, Wanted, assemble, rules_for
 from .donor import LeftOut, find_candidates, read_donor, take, union_pieces
 from .forms import Forms, read_forms
 from .listing import has_digits, read_pieces, readable, splits_digits
+from .scope import own_note, own_scripts
 
 __all__ = ["RECORD", "ExtendResult", "extend"]
 
@@ -125,6 +126,7 @@ def extend(
         extended = assemble(wanted)
         progress.advance(1, f"{len(wanted.pieces):,} pieces")
     record = _record(forms, wanted, extended, source)
+    record["scripts_from"] = "named" if asked.scripts else "found"
     files = dict(extended.files)
     if source.left_out:
         files[_LEFT_OUT] = _lines([piece._asdict() for piece in source.left_out])
@@ -180,11 +182,15 @@ def _check(
 
 def _fill(wanted: Wanted, asked: _Asked) -> _Source:
     if asked.pieces is not None:
-        return _from_list(wanted, asked.pieces, asked.scripts)
-    assert asked.donor is not None, "neither pieces nor donor"
-    if asked.as_published:
-        return _from_union(wanted, asked.donor)
-    return _from_donor(wanted, asked.donor, asked.scripts)
+        source = _from_list(wanted, asked.pieces, asked.scripts)
+    else:
+        assert asked.donor is not None, "neither pieces nor donor"
+        if asked.as_published:
+            return _from_union(wanted, asked.donor)
+        source = _from_donor(wanted, asked.donor, asked.scripts)
+    own = [] if asked.scripts else own_scripts(wanted.base, wanted.base.size, source.scripts)
+    source.warnings += [own_note(own)] if own else []
+    return source
 
 
 def _from_list(wanted: Wanted, path: Path, scripts: Sequence[str]) -> _Source:

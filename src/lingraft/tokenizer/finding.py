@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import InputError, UsageError
 from .forms import Forms, read_forms
 
-__all__ = ["find_base", "recorded_scripts"]
+__all__ = ["find_base", "recorded_scripts", "scripts_were_named"]
 
 _RECORD = "extension.json"
 
@@ -52,6 +52,12 @@ def recorded_scripts(extended: Forms) -> Sequence[str] | None:
     scripts = record.get("scripts") if record else None
     known = isinstance(scripts, list) and all(isinstance(name, str) for name in scripts)
     return scripts if scripts and known else None
+
+
+def scripts_were_named(extended: Forms) -> bool:
+    """Whether the scripts of `extension.json` were asked for, not found from the pieces."""
+    record = _read_record(extended)
+    return bool(record and record.get("scripts_from") == "named")
 
 
 def _read_record(extended: Forms) -> dict[str, Any] | None:

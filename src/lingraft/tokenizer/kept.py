@@ -18,11 +18,12 @@ from .forms import Forms
 from .loading import renumbered
 from .outcome import Check
 
-__all__ = ["check_kept", "merges_of", "model_changes", "spec_changes", "spec_of"]
+__all__ = ["check_kept", "merges_of", "model_changes", "path_changes", "spec_changes", "spec_of"]
 
 _NAME = "base kept"
 _TEXT_PATH = ("normalizer", "pre_tokenizer", "decoder")
 _MODEL_KEYS = ("type", "byte_fallback", "ignore_merges", "unk_token", "fuse_unk", "dropout")
+_OF_UNKNOWN = ("unk_token", "fuse_unk")
 _SPEC_KEYS = (
     "precompiled_charsmap",
     "add_dummy_prefix",
@@ -38,8 +39,9 @@ def check_kept(base: Forms, extended: Forms) -> Check:
     if base.model and extended.model:
         changes += model_changes(base.model, extended.model)
     if (base.fast_file and extended.fast_file) or not (base.model and extended.model):
-        both = bool(base.fast_file and extended.fast_file)
-        changes += spec_changes(spec_of(base), spec_of(extended), text_path=both)
+        # What a model becomes is compared like a file: its text path counts as well.
+        is_exact = bool(base.fast_file and extended.fast_file)
+        changes += spec_changes(spec_of(base), spec_of(extended), is_exact=is_exact)
     # What tokenizers makes of the file counts, not what the file says.
     changes += [f"loaded by tokenizers, {line}" for line in renumbered(extended)]
     figures = {"base_size": base.base.size, "size": extended.base.size, "changes": len(changes)}
@@ -105,45 +107,86 @@ def merges_of(spec: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def spec_changes(
-    base: Mapping[str, Any], extended: Mapping[str, Any], *, text_path: bool
+    base: Mapping[str, Any], extended: Mapping[str, Any], *, is_exact: bool
 ) -> list[str]:
     """List what differs in the base's part of a `tokenizer.json`.
 
     Args:
         base: Content of the base's.
         extended: Content of the extended tokenizer's.
-        text_path: Whether normaliser, pre-tokenizer and decoder must be spelled alike.
+        is_exact: Whether both are files. What a model becomes and a published file may differ in
+            what decides no id: the file's added tokens have flags of their own.
     """
-    changes = []
-    if text_path:
-        changes += [f"its {k} differs" for k in _TEXT_PATH if base.get(k) != extended.get(k)]
-        mine, theirs = extended["model"], base["model"]
-        changes += [
-            f"model.{k} is {mine.get(k)!r}; in the base it is {theirs.get(k)!r}"
-            for k in _MODEL_KEYS
-            if (mine.get(k) or False) != (theirs.get(k) or False)
-        ]
-    vocab = extended["model"]["vocab"]
-    for piece, id in base["model"]["vocab"].items():
+    changes = path_changes(base, extended, is_exact=is_exact)
+    vocab, known = extended["model"]["vocab"], base["model"]["vocab"]
+    for piece, id in known.items():
         if vocab.get(piece) != id:
             changes.append(f"piece {piece!r} has id {vocab.get(piece)}; in the base {id}")
-    return [*changes, *_added_changes(base, extended), *_rule_changes(base, extended)]
+    own = {**known, **{token["content"]: token["id"] for token in base.get("added_tokens") or []}}
+    end = 1 + max(own.values())
+    for piece, id in vocab.items():
+        if id < end and piece not in own:
+            changes.append(f"piece {piece!r} has id {id}, which is one of the base's")
+    return [
+        *changes,
+        *_added_changes(base, extended, is_exact=is_exact),
+        *_rule_changes(base, extended),
+    ]
 
 
-def _added_changes(base: Mapping[str, Any], extended: Mapping[str, Any]) -> Iterator[str]:
+def path_changes(
+    base: Mapping[str, Any], extended: Mapping[str, Any], *, is_exact: bool
+) -> list[str]:
+    """List what differs in what two `tokenizer.json` do before and after their rules."""
+    changes = [
+        f"its {key} differs"
+        for key in _TEXT_PATH
+        if base.get(key) != extended.get(key)
+        and (is_exact or _steps(base.get(key)) != _steps(extended.get(key)))
+    ]
+    mine, theirs = extended["model"], base["model"]
+    # With all bytes in the vocabulary nothing is ever unknown, and every kind read here is BPE.
+    idle = () if is_exact else ("type", *(_OF_UNKNOWN if mine.get("byte_fallback") else ()))
+    changes += [
+        f"model.{k} is {mine.get(k)!r}; in the base it is {theirs.get(k)!r}"
+        for k in _MODEL_KEYS
+        if (mine.get(k) or False) != (theirs.get(k) or False) and k not in idle
+    ]
+    return changes
+
+
+def _steps(part: Any) -> list[Any]:
+    """Give the steps of a normaliser or the like, whether they stand in a sequence or not."""
+    if part is None:
+        return []
+    if part["type"] == "Sequence":
+        inner = next(value for key, value in part.items() if key != "type")
+        return [step for one in inner for step in _steps(one)]
+    return [part]
+
+
+def _added_changes(
+    base: Mapping[str, Any], extended: Mapping[str, Any], *, is_exact: bool
+) -> Iterator[str]:
     mine = {token["id"]: token for token in extended.get("added_tokens") or []}
     for token in base.get("added_tokens") or []:
         found = mine.get(token["id"])
         if found is None:
             now = next((t["id"] for t in mine.values() if t["content"] == token["content"]), None)
             yield f"added token {token['content']!r} has id {now}; in the base {token['id']}"
-        elif found != token:
+        elif found != token and (is_exact or not _same_special(found, token)):
             yield f"added token {token['id']} is {found}; in the base it is {token}"
+
+
+def _same_special(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether two entries are the same special token: its flags say how it is searched for."""
+    return one["content"] == other["content"] and bool(one["special"] and other["special"])
 
 
 def _rule_changes(base: Mapping[str, Any], extended: Mapping[str, Any]) -> Iterator[str]:
     theirs, mine = merges_of(base), merges_of(extended)
     known, vocab = set(theirs), base["model"]["vocab"]
+    specials = {token["content"] for token in base.get("added_tokens") or []}
     kept = [rule for rule in mine if rule in known]
     for number, (rule, was) in enumerate(zip(kept, theirs, strict=False)):
         if rule != was:
@@ -154,3 +197,5 @@ def _rule_changes(base: Mapping[str, Any], extended: Mapping[str, Any]) -> Itera
     for left, right in mine:
         if (left, right) not in known and {left, right, left + right} <= vocab.keys():
             yield f"merge rule {left!r} {right!r} makes a base piece in a way the base has not"
+        elif (left, right) not in known and left + right in specials:
+            yield f"merge rule {left!r} {right!r} makes the base's token {left + right!r} of text"

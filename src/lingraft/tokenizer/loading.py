@@ -176,13 +176,16 @@ def check_added_tokens(forms: Forms, base: Forms | None, added: Sequence[Added])
     """Judge: vocabulary that is added as tokens beside the model is no vocabulary.
 
     Added tokens are searched for in the text before anything else: they swallow parts of words
-    and their spaces, slow down loading by the thousand, and no rule leads to them.
+    and their spaces, slow down loading by the thousand, and no rule leads to them. And a special
+    token that plain text becomes is no special token.
 
     Args:
         forms: The tokenizer.
         base: Its base, whose own added tokens do not count; None: it is not known.
         added: Added pieces that text can become; those read as they stand are such, too.
     """
+    if any(a.special for a in added):
+        return _read_from_text(added)
     own = dict(_added_tokens(base, special=False)) if base else {}
     found = [piece for piece, _ in _added_tokens(forms, special=False) if piece not in own]
     found += [a.piece for a in added if a.stands and a.piece not in found]
@@ -202,3 +205,20 @@ def check_added_tokens(forms: Forms, base: Forms | None, added: Sequence[Added])
     text = f"{len(found):,} pieces are added tokens, read as they stand, and not special"
     state: State = "differs" if len(found) > _MANY else "told"
     return Check("added tokens", state, text, figures, [cut_examples(found, 20)], notes)
+
+
+def _read_from_text(added: Sequence[Added]) -> Check:
+    found = [a.piece for a in added if a.special]
+    what = "special token is" if len(found) == 1 else "special tokens are"
+    return Check(
+        "added tokens",
+        "differs",
+        f"{len(found):,} {what} made of plain text",
+        {"special tokens made of plain text": len(found)},
+        [cut_examples(found, 20)],
+        [
+            "A merge rule makes the token, or its text is looked up whole in the vocabulary: what "
+            "anybody writes could end a turn or a document. Give it a text that the tokenizer "
+            "cuts, and no rule."
+        ],
+    )

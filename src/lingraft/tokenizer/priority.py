@@ -80,7 +80,8 @@ def _check_scores(model: SentencePieces, base_size: int, stands: Sequence[str]) 
     counts = Counter(scores[p] for p in added if len(p) > 1)
     return Priority(
         lowest=f"score {floor:g}",
-        above=[p for p in added if len(p) > 1 and scores[p] >= floor],
+        # Not `>= floor`: a score that is no number is below nothing, and must not pass.
+        above=[p for p in added if len(p) > 1 and not scores[p] < floor],
         tied=[p for p in added if len(p) > 1 and counts[scores[p]] > 1],
         underived=_underived(added, {p: -scores[p] for p in added}, score_ranks(model), scores),
         stands=stands,

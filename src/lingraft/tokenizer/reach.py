@@ -17,14 +17,16 @@ import numpy.typing as npt
 from ..bases import BaseTokenizer, SentencePieceBase
 from ..basetypes import Int32
 from .added import Added, show_piece
-from .outcome import Check, cut_examples
+from .literal import SURROUNDINGS
+from .outcome import Check, Figure, cut_examples
 
 __all__ = ["Firing", "check_firing", "check_reach", "find_lost"]
 
-_AROUND = ("{}", " {}", "{} ", "a{}", "{}a", "a {}", "\n{}", "{}\n", ".{}", "{}.", "1{}", "{}1",
-           "\u4e2d{}", "{}\u4e2d", "\u0628{}", "\u0e01{}")  # fmt: skip
-"""Surroundings in which a piece is tried: other kinds of characters cut at other places."""
 _FEW = 0.01
+_MOST_IDLE = 0.5
+_TOKENS_EACH = 50
+"""Tokens of texts with the new scripts, for each added piece, from which on a corpus is large
+enough to judge: most pieces of a vocabulary made for a language are met several times by then."""
 _SHOWN = 5
 
 
@@ -33,7 +35,7 @@ def find_lost(tokenizer: BaseTokenizer, added: Sequence[Added]) -> list[str]:
     if isinstance(tokenizer, SentencePieceBase):
         return [a.piece for a in added if not _spells_itself(tokenizer, a)]
     lost = [a for a in added if a.is_text]
-    for around in _AROUND:
+    for around in SURROUNDINGS:
         encoded = tokenizer.encode_batch([around.format(a.data.decode()) for a in lost])
         lost = [a for a, ids in zip(lost, encoded, strict=True) if a.id not in ids]
         if not lost:
@@ -49,7 +51,8 @@ def _spells_itself(tokenizer: SentencePieceBase, added: Added) -> bool:
 
 
 def check_reach(tokenizer: BaseTokenizer, added: Sequence[Added]) -> Check:
-    """Judge: every added piece must be reachable."""
+    """Judge: every added piece must be reachable; special tokens are better not."""
+    added = [a for a in added if not a.special]
     lost = frozenset(find_lost(tokenizer, added))
     names = [a.shown for a in added if a.piece in lost]
     figures = {"added": len(added), "unreachable": len(lost)}
@@ -91,13 +94,25 @@ class Firing:
             self.counts_V += np.bincount(np.concatenate(ids), minlength=len(self.counts_V))
 
 
-def check_firing(firing: Firing, added: Sequence[Added]) -> Check:
-    """Tell which added pieces the corpus never produces; that is no failure."""
+def check_firing(firing: Firing, added: Sequence[Added], num_tokens: int) -> Check:
+    """Judge which added pieces the corpus never produces.
+
+    Idle pieces are told. They are a failure where none of them is ever produced though the corpus
+    has the new scripts, and where it is large and more than half of them are idle: such pieces
+    are not of the language, or something keeps them from being made.
+
+    Args:
+        firing: Counts on the corpus.
+        added: The added pieces.
+        num_tokens: Tokens of the corpus's texts that hold a character of the new scripts.
+    """
+    added = [a for a in added if not a.special]
     idle = [a.shown for a in added if not firing.counts_V[a.id]]
-    figures = {
+    figures: dict[str, Figure] = {
         "added": len(added),
         "never produced": len(idle),
         "share": round(len(idle) / len(added), 6) if added else 0.0,
+        "tokens of texts with the new scripts": num_tokens,
     }
     text = f"the corpus never produces {len(idle):,} of {len(added):,} added pieces"
     if not idle:
@@ -106,4 +121,12 @@ def check_firing(firing: Firing, added: Sequence[Added]) -> Check:
     if len(idle) > _FEW * len(added):
         notes = ["Such rows would stay as they were initialised: leave the pieces out, or train "
                  "on a corpus that has them."]  # fmt: skip
-    return Check("use", "told", text, figures, [cut_examples(idle, 20)], notes)
+    is_large = num_tokens >= _TOKENS_EACH * len(added)
+    failed = num_tokens > 0 and (
+        len(idle) == len(added) or (is_large and len(idle) > _MOST_IDLE * len(added))
+    )
+    if failed:
+        text += f", in {num_tokens:,} tokens of texts with the new scripts"
+    return Check(
+        "use", "differs" if failed else "told", text, figures, [cut_examples(idle, 20)], notes
+    )

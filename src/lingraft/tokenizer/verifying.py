@@ -13,8 +13,9 @@ from ..exact import Encoder
 from ..progress import Progress, Reporter, SilentReporter
 from ..texts import find_texts, read_texts
 from .added import Added, added_pieces, show_piece
+from .beside import check_files
 from .certificate import Proofs, Replay, certify, check_order, check_scope
-from .finding import find_base, recorded_scripts
+from .finding import find_base, recorded_scripts, scripts_were_named
 from .forms import Forms, read_forms
 from .hard import HARD_TEXTS, code_points, every_code_point, texts_around
 from .kept import check_kept
@@ -22,9 +23,9 @@ from .loading import auto_form, check_added_tokens, check_special_ids, load_auto
 from .outcome import Check
 from .own_forms import FAST, own_forms
 from .parity import Decoding, Form, FormsAgree
-from .priority import check_priority
+from .priority import Priority, check_priority
 from .reach import Firing, check_firing, check_reach
-from .scope import Scope, find_scope
+from .scope import Scope, find_scope, own_scripts
 from .ties import explain_ties
 
 __all__ = ["VerifyResult", "verify"]
@@ -84,6 +85,8 @@ class _Work:
     built_in: Replay | None
     firing: Firing
     jobs: int | None
+    is_named: bool
+    """Whether somebody named the scripts; else they were found from the pieces."""
     checks: list[Check] = field(default_factory=list)
 
     def encode(self, encoder: Encoder, texts: Sequence[str]) -> list[Int32]:
@@ -124,7 +127,8 @@ def verify(
     extended = read_forms(str(folder))
     base_forms, why_not = find_base(extended, None if base is None else str(base))
     named = recorded_scripts(extended) if scripts is None else scripts
-    work = _prepare(extended, base_forms, named, jobs)
+    is_named = scripts is not None or scripts_were_named(extended)
+    work = _prepare(extended, base_forms, named, jobs, is_named)
     loaded = _load(work)
     _read_texts(work, files, text_key, reporter)
     points = _audit(work, reporter)
@@ -145,11 +149,15 @@ def verify(
 
 
 def _prepare(
-    extended: Forms, base: Forms | None, scripts: Sequence[str] | None, jobs: int | None
+    extended: Forms,
+    base: Forms | None,
+    scripts: Sequence[str] | None,
+    jobs: int | None,
+    is_named: bool,
 ) -> _Work:
     encoder = Encoder(extended.base)
     added = added_pieces(extended.base, base.base.size) if base else []
-    scope = find_scope((a.text for a in added), scripts)
+    scope = find_scope((a.text for a in added if not a.special), scripts)
     forms, notes = own_forms(extended, encoder, jobs)
     base_encoder = Encoder(base.base) if base else None
     base_forms = own_forms(base, None, jobs)[0] if base else []
@@ -163,7 +171,7 @@ def _prepare(
     firing = Firing(extended.base.size)
     return _Work(
         extended, base, encoder, base_encoder, added, scope, forms, notes, agree, decoding, replay,
-        built_in, firing, jobs,
+        built_in, firing, jobs, is_named,
     )  # fmt: skip
 
 
@@ -260,32 +268,46 @@ def _judge(
     work: _Work, why_not: str, points: Replay | None, files: Sequence[Path], loaded: Any
 ) -> Mapping[str, Any] | None:
     """Put the checks in their order; give the certificate."""
-    certificate = None
-    kept = order = None
+    order = None
     if work.base is None:
         names = ("base kept", "scope", "priority", "every code point", "reach")
         work.checks += [Check(name, "skipped", why_not) for name in names]
     else:
         assert points is not None, "a base was there, and was not tried"
-        kept = check_kept(work.base, work.extended)
+        size = work.base.base.size
         stands = [a.piece for a in work.added if a.stands]
-        order = check_priority(work.extended, work.base.base.size, stands)
-        scope = check_scope(work.added, work.scope)
-        work.checks += [kept, scope, check_order(order, len(work.added))]
+        order = check_priority(work.extended, size, stands)
+        own = [] if work.is_named else own_scripts(work.base.base, size, work.scope.scripts)
         work.checks += [
+            check_kept(work.base, work.extended),
+            check_scope(work.added, work.scope, own),
+            check_order(order, len(work.added)),
             points.outcome("every code point"),
             check_reach(work.extended.base, work.added),
         ]
-        is_kept = kept.state == "ok"
-        free = [a.shown for a in work.added if not work.scope.binds(a.data)]
-        proofs = Proofs(is_kept, is_kept and order.coarsens, free)
-        replay = work.replay if files else None
-        normalizes = work.extended.base.has_normalizer
-        certificate = certify(proofs, work.scope, normalizes, points, replay)
+    work.checks.append(check_files(work.extended, work.base))
     _judge_texts(work, why_not, files)
     work.checks.append(check_added_tokens(work.extended, work.base, work.added))
     work.checks.append(check_special_ids(work.extended, loaded))
-    return certificate
+    if order is None or points is None:
+        return None
+    normalizes = work.extended.base.has_normalizer
+    replay = work.replay if files else None
+    return certify(_prove(work, order), work.scope, normalizes, points, replay)
+
+
+def _prove(work: _Work, order: Priority) -> Proofs:
+    """Say what the files prove, and of which form where the forms are not one."""
+    states = {check.name: check.state for check in work.checks}
+    is_kept = states["base kept"] == "ok"
+    # A special token stands for no text: made of text, it is no join of the base's tokens.
+    joins = order.coarsens and not any(a.special for a in work.added)
+    free = [a.shown for a in work.added if not work.scope.binds(a.data)]
+    model = work.extended.model
+    is_one = all(states[name] in ("ok", "skipped") for name in ("forms", "forms agree"))
+    is_one = is_one and (model is None or order.is_one_tokenizer)
+    only = "" if is_one else "tokenizer.model" if model else "tokenizer.json"
+    return Proofs(is_kept, is_kept and joins, free, only)
 
 
 def _judge_texts(work: _Work, why_not: str, files: Sequence[Path]) -> None:
@@ -308,7 +330,8 @@ def _judge_texts(work: _Work, why_not: str, files: Sequence[Path]) -> None:
         if not files or work.base is None:
             work.checks.append(Check(check, "skipped", why_not if files else none))
         elif check == "use":
-            work.checks.append(check_firing(work.firing, work.added))
+            assert work.replay is not None, "corpora were read without a replay"
+            work.checks.append(check_firing(work.firing, work.added, work.replay.inside_tokens))
         else:
             assert work.replay is not None, "corpora were read without a replay"
             work.checks.append(work.replay.outcome(check))
