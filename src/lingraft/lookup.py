@@ -141,10 +141,12 @@ def _find_values(
         places_M[m] = short_place(keys_M2[m, 0], keys_M2[m, 1], len(short_S4))
     num_missing = 0
     for m in range(num_left):
-        place = find_short(short_S4, keys_M2[m, 0], keys_M2[m, 1], places_M[m])
-        values_Q[left_M[m]] = short_S4[place, 2]  # 0 where there is nothing yet
+        first, second = keys_M2[m, 0], keys_M2[m, 1]
+        place = find_short(short_S4, first, second, places_M[m])
+        there = first != 0 and short_S4[place, 0] == first and short_S4[place, 1] == second
+        values_Q[left_M[m]] = short_S4[place, 2]
         places_M[num_missing] = m  # no place before m is needed any more
-        num_missing += keys_M2[m, 0] == np.uint64(0) or short_S4[place, 2] == np.uint64(0)
+        num_missing += not there
     spilled = 0
     for missing in range(num_missing):
         m = places_M[missing]
@@ -220,8 +222,8 @@ def _encode_long(
     if first != np.uint64(0) and after - t <= MAX_SHORT_IDS:
         place = short_place(first, second, len(cache.short_S4))
         place = find_short(cache.short_S4, first, second, place)
-        if cache.short_S4[place, 0] == np.uint64(0):  # the same part may be missing twice
-            remember_short(cache, first, second, place, ids_T, t, after)
+        # The same part may be missing twice; then the same is written twice.
+        remember_short(cache, first, second, place, ids_T, t, after)
     elif end - begin <= _SHORT:
         remember_part(cache, points, begin, end, key, -1 - found, ids_T, t, after)
     return int(after - t)

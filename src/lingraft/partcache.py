@@ -2,8 +2,9 @@
 
 A part is a run of code points. Looking up costs what fetching memory costs, so what belongs
 together stands together: a short part (six characters, or eighteen of ASCII) is its own key, two
-numbers of 64 bits, and its ids stand beside it. Longer parts are found by a hash. When a table is
-full it begins anew: what is frequent comes back at once, and memory stays what it is.
+numbers of 64 bits, and its ids stand beside it. Where its places are taken, a newcomer pushes out
+the last. Longer parts are found by a hash; when their table is full it begins anew: what is
+frequent comes back at once, and memory stays what it is.
 
 Shapes: S places of short parts, H of longer ones, M numbers of all longer parts.
 """
@@ -41,6 +42,8 @@ MAX_SHORT_IDS = 3
 """Most ids of a part in the table of short ones: 21 bits each."""
 WIDE, NARROW = 3, 9
 """How many characters fit into a number: of any kind, or of ASCII."""
+_WAYS = 4
+"""Places that a key may have; they lie side by side."""
 SLACK = 2 * NARROW
 """How many points behind the last one are read."""
 _NUMBERS = 16
@@ -51,24 +54,24 @@ class Cache(NamedTuple):
     """Parts that were encoded, and their ids."""
 
     short_S4: Uint64
-    """The part itself in two numbers, by linear probing, then its ids plus 1, the first lowest;
-    0: free. The fourth number only makes a place a power of two."""
+    """The part itself in two numbers, then its ids plus 1, the first lowest; 0: free. The fourth
+    number only makes a place a power of two."""
     slots_H: Uint64
     """Upper half: of the hash; lower half: where the part begins, plus 1; 0: free."""
     parts_M: Int32
     """For each part how many points and ids it has, the points, the ids."""
     used: Int64
-    """How many longer parts there are, how many numbers they take; how many short parts."""
+    """How many longer parts there are, and how many numbers they take."""
 
 
 def new_cache(num_parts: int) -> Cache:
     """Make room for this many short parts, and as many longer ones."""
-    places = 1 << (2 * num_parts - 1).bit_length()
+    places = max(_WAYS, 1 << (2 * num_parts - 1).bit_length())
     return Cache(
         short_S4=np.zeros((places, 4), np.uint64),
         slots_H=np.zeros(places, np.uint64),
         parts_M=np.zeros(_NUMBERS * num_parts, np.int32),
-        used=np.zeros(3, np.int64),
+        used=np.zeros(2, np.int64),
     )
 
 
@@ -130,18 +133,24 @@ def pack_part(points: Int32, begin: int, end: int, space: int) -> tuple[np.uint6
 
 @jit_inline
 def short_place(first: np.uint64, second: np.uint64, size: int) -> int:
-    """Give the place of a key in a table of `size` places, if no other key has it."""
+    """Give where the group of places begins that a key may have in a table of `size` places."""
     mixed = (first ^ second * np.uint64(0xC2B2AE3D27D4EB4F)) * np.uint64(0x9E3779B97F4A7C15)
-    return int(np.int64(mixed >> np.uint64(32) & np.uint64(size - 1)))
+    return int(np.int64(mixed >> np.uint64(32) & np.uint64(size - 1))) & ~(_WAYS - 1)
 
 
 @jit_inline
 def find_short(short_S4: Uint64, first: np.uint64, second: np.uint64, place: int) -> int:
-    """Give the place where a short part is, or would be; `place` is its `short_place`."""
-    while short_S4[place, 0] != np.uint64(0) and (
-        short_S4[place, 0] != first or short_S4[place, 1] != second
+    """Give the place where a short part is, or would be put; `place` is its `short_place`.
+
+    What would be put there may have to push out another one.
+    """
+    last = place + _WAYS - 1
+    while (
+        place < last
+        and short_S4[place, 0] != np.uint64(0)
+        and (short_S4[place, 0] != first or short_S4[place, 1] != second)
     ):
-        place = (place + 1) & (len(short_S4) - 1)
+        place += 1
     return place
 
 
@@ -155,17 +164,16 @@ def remember_short(
     first_id: int,
     end_id: int,
 ) -> None:
-    """Put a short part and its ids ids_T[first_id:end_id] where `find_short` found it missing."""
-    if 2 * cache.used[2] >= len(cache.short_S4):
-        cache.short_S4[:] = 0
-        cache.used[2] = 0
-        return
+    """Put a short part and its ids ids_T[first_id:end_id] where `find_short` did not find it.
+
+    The last place of a group is given to one newcomer after the other; what came first, and so
+    is likely to be frequent, keeps the others.
+    """
     value = np.uint64(0)
     for i in range(end_id - 1, first_id - 1, -1):
         value = value << np.uint64(21) | np.uint64(ids_T[i] + 1)
     cache.short_S4[place, 0], cache.short_S4[place, 1] = first, second
     cache.short_S4[place, 2] = value
-    cache.used[2] += 1
 
 
 @jit_inline
@@ -223,7 +231,7 @@ def remember_part(
     after = ids + end_id - first_id
     if 2 * num >= len(cache.slots_H) or after > len(cache.parts_M):
         cache.slots_H[:] = 0
-        cache.used[:2] = 0
+        cache.used[:] = 0
         return
     cache.parts_M[start] = end - begin
     cache.parts_M[start + 1] = end_id - first_id

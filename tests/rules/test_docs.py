@@ -36,7 +36,9 @@ def commands(path: Path) -> list[list[str]]:
     return [shlex.split(line) for line in lines]
 
 
-@pytest.mark.parametrize("path", [*READMES, VOCABULARY, TOKENIZERS, CORPUS, ENCODING], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "path", [*READMES, VOCABULARY, TOKENIZERS, CORPUS, ENCODING], ids=lambda p: p.name
+)
 def test_every_command_of_the_documents_is_understood(path: Path) -> None:
     """Parsed as typed, options and their values, and not run."""
     assert len(commands(path)) >= 5
