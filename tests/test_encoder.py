@@ -87,3 +87,18 @@ def test_a_pattern_whose_search_never_ends_is_told(capfd: pytest.CaptureFixture[
         with pytest.raises(InputError, match=r"odd\.json: its library gave up on a text"):
             encode(["a" * 80])
     capfd.readouterr()  # the library tells of its panic on standard error
+
+
+@pytest.mark.parametrize("prefix", ["xy", "é"])
+def test_a_prefix_longer_than_a_piece_is_refused_before_the_library_ends(prefix: str) -> None:
+    spec = byte_level([(b"a", b"b")])
+    spec["model"]["continuing_subword_prefix"] = prefix
+    with pytest.raises(InputError, match=r"model\.merges\[0\] joins 'b'"):
+        FastEncoder.parse(json.dumps(spec))
+
+
+def test_a_prefix_that_cuts_a_character_is_refused() -> None:
+    spec = byte_level([(b"a", b"\xff")])
+    spec["model"]["continuing_subword_prefix"] = "x"
+    with pytest.raises(InputError, match=r"model\.merges\[0\] joins 'ÿ'"):
+        FastEncoder.parse(json.dumps(spec))

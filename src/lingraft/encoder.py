@@ -6,6 +6,7 @@ not become a document boundary. (`AutoTokenizer` does read them; that is for pro
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -57,6 +58,7 @@ class FastEncoder:
         """
         from tokenizers import Tokenizer
 
+        _refuse_cut_prefix(content, name)
         try:
             tokenizer = Tokenizer.from_str(content)
         except BaseException as error:  # the library raises nothing narrower than Exception
@@ -107,6 +109,33 @@ class FastEncoder:
         """Give the texts of many id lists; as `decode` for each."""
         texts: list[str] = self._tokenizer.decode_batch([list(ids) for ids in batch])
         return texts
+
+
+def _refuse_cut_prefix(content: str, name: str) -> None:
+    """Refuse merge rules whose right side is shorter than the prefix that the library cuts off.
+
+    The library does not look, and ends the process.
+
+    Raises:
+        InputError: There is such a rule.
+    """
+    if "continuing_subword_prefix" not in content:
+        return
+    try:
+        model = json.loads(content)["model"]
+        prefix = (model.get("continuing_subword_prefix") or "").encode()
+        rules = [rule.split(" ", 1) if isinstance(rule, str) else rule for rule in model["merges"]]
+        rights = [rule[1].encode() for rule in rules] if prefix else []
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return  # the library tells what is wrong with it
+    for n, right in enumerate(rights):
+        cut = right[len(prefix) : len(prefix) + 1]
+        if len(right) < len(prefix) or (cut and cut[0] & 0xC0 == 0x80):  # inside a character
+            raise InputError(
+                f"{name}: not a fast tokenizer: model.merges[{n}] joins {right.decode()!r}, which "
+                f"is shorter than the prefix {prefix.decode()!r} of pieces inside words.",
+                way_out="Fetch the file again.",
+            )
 
 
 @contextmanager
