@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 __all__ = ["encode", "register"]
 
 _EXAMPLE = (
-    "Examples: lingraft encode --tokenizer mixtral-zh --input corpus-zh/*.jsonl --out tokens-zh; "
+    "Examples: lingraft encode --tokenizer mixtral-zh --input corpus/*-train.jsonl "
+    "corpus/*-valid.jsonl --out tokens; "
     "on a cluster: lingraft encode --tokenizer mixtral-zh --input data/*.jsonl --out tokens-zh "
     "--executor slurm --tasks 100 --partition cpu --time 02:00:00"
 )
@@ -38,7 +39,8 @@ Inputs = Annotated[
     typer.Option(
         "--input",
         metavar="FILE...",
-        help="Text: .jsonl, .parquet, .txt; also .gz, .zst. Each becomes a token file.",
+        help="Text: .jsonl, .parquet, .txt (a document a line); also .gz, .zst. Each becomes a "
+        "token file.",
     ),
 ]
 Tokenizer = Annotated[

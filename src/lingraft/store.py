@@ -268,6 +268,11 @@ def lock_folder(
         yield
 
 
+_CANNOT_WRITE = (
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EROFS, errno.EACCES,
+)  # fmt: skip
+
+
 @contextmanager
 def disk_errors(folder: Path, *, place: str = "--set run.folder=PATH") -> Iterator[None]:
     """Turn 'no space left', 'read-only' and 'no rights' into a message with a way out."""
@@ -280,7 +285,7 @@ def disk_errors(folder: Path, *, place: str = "--set run.folder=PATH") -> Iterat
                 effect="What it holds would be missing, unseen.",
                 way_out="Give this user the right to read it, or name another source.",
             ) from error
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
+        if error.errno not in _CANNOT_WRITE:
             raise
         free_mb = shutil.disk_usage(folder if folder.exists() else Path.cwd()).free // 2**20
         raise DiskFullError(

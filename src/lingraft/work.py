@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -127,6 +128,7 @@ def _do_in_processes(work: Work, left: Sequence[int], jobs: int, progress: Progr
 
 def _begin(counter: Any) -> None:
     _teller.counter = counter
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     os.environ.setdefault("RAYON_NUM_THREADS", "1")  # libraries in Rust: a process is one of many
     threading.Thread(target=_end_with_parent, daemon=True).start()
 

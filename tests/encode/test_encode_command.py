@@ -401,3 +401,32 @@ def test_jobs_of_slurm_write_the_same_bytes(
     encode(texts, tokenizer=model, out=tmp_path / "a")
     assert files_of(tmp_path / "a") == files_of(tmp_path / "b")
     assert encode(texts, tokenizer=model, out=tmp_path / "b", unit_bytes=700).was_done
+
+
+def test_what_a_corpus_dropped_is_left_out(
+    model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("zh-train.jsonl", "dropped.jsonl"):
+        (tmp_path / name).write_text('{"text": "the cat"}\n', encoding="utf-8")
+    (tmp_path / "datasets.toml").write_text("", encoding="utf-8")
+    with caplog.at_level("INFO", "lingraft"):
+        result = encode(tmp_path / "*.jsonl", tokenizer=model, out=tmp_path / "out")
+    assert result.index is not None
+    assert [file.name for file in result.index.files] == ["zh-train"]
+    assert "what the corpus dropped" in caplog.text
+    with pytest.raises(UsageError, match="holds only what the corpus dropped"):
+        encode(tmp_path / "dropped.jsonl", tokenizer=model, out=tmp_path / "other")
+
+
+def test_a_damaged_folder_is_made_again(model: Path, texts: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    encode(texts, tokenizer=model, out=out)
+    whole = files_of(out)
+    os.truncate(out / "plain.npy", 200)
+    assert not encode(texts, tokenizer=model, out=out).was_done
+    assert files_of(out) == whole
+    ids = np.load(out / "plain.npy")
+    ids[0] += 1
+    np.save(out / "plain.npy", ids)
+    assert not encode(texts, tokenizer=model, out=out, redo=True).was_done
+    assert files_of(out) == whole

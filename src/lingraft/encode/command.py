@@ -111,7 +111,7 @@ def encode(
         UsageError: There is no such file, or no EOS or BOS is known.
     """
     teller, threads = reporter or SilentReporter(), num_jobs(jobs)
-    texts, folder = _find(input, unit_bytes), Path(out)
+    texts, folder = _find(input, unit_bytes, teller), Path(out)
     # Not held on a cluster: datatrove's processes would inherit the lock, and outlive this one.
     lock: AbstractContextManager[None] = lock_folder(folder, place="--out DIR", other="--out OTHER")
     if cluster is not None:
@@ -134,8 +134,17 @@ def encode(
         )
 
 
-def _find(input: str | Path | Sequence[str | Path], unit_bytes: int) -> Texts:
-    paths = find_texts(list_names("--input", input))
+def _find(input: str | Path | Sequence[str | Path], unit_bytes: int, teller: Reporter) -> Texts:
+    found = find_texts(list_names("--input", input))
+    paths = [path for path in found if not _is_list_of_dropped(path)]
+    for path in found:
+        if _is_list_of_dropped(path):
+            teller.note(f"left out: {path}, what the corpus dropped")
+    if not paths:
+        raise UsageError(
+            f"{found[0]}: holds only what the corpus dropped.",
+            way_out="Name its documents: --input DIR/*-train.jsonl DIR/*-valid.jsonl.",
+        )
     names, units = name_files(paths), cut_units(paths, unit_bytes)
     owners, sources = zip(*((names[u.path], Path(u.path).name) for u in units), strict=True)
     return Texts(units, owners, sources)
@@ -176,11 +185,14 @@ def encode_units(
         threads=cluster.cpus_per_task if cluster else max(1, threads // processes),
     )
     second = _plan_join(first, texts, encoder.base, out)
-    if second.is_done(0):
+    if not redo and second.is_done(0):
         shutil.rmtree(work, ignore_errors=True)
         index = open_folder(out).index
         return EncodedFolder(out, index, encoder.library, encoder.reason, was_done=True)
-    _refuse_stale(out, redo=redo)
+    if redo:
+        (out / INPUTS_NAME).unlink(missing_ok=True)  # then nothing is taken for done
+    elif not second.has_same_inputs():
+        _refuse_stale(out)
     work.mkdir(parents=True, exist_ok=True)
     if cluster is None:
         carry_out(first, processes, teller)
@@ -228,6 +240,14 @@ def name_files(paths: Sequence[Path]) -> dict[str, str]:
     return names
 
 
+def _is_list_of_dropped(path: Path) -> bool:
+    """Whether a file is the list of dropped documents that `corpus prepare` leaves beside others.
+
+    A pattern such as corpus/*.jsonl takes it in; what was dropped is not to be trained on.
+    """
+    return path.name == "dropped.jsonl" and (path.parent / "datasets.toml").is_file()
+
+
 def _tell_specials(head: SpecialPiece | None, tail: SpecialPiece | None, teller: Reporter) -> None:
     for where, found in (("before", head), ("after", tail)):
         if found is None:
@@ -241,8 +261,8 @@ def _num_processes(units: Sequence[Unit], threads: int) -> int:
     return max(1, min(threads, len(units), total_bytes // _PROCESS_BYTES))
 
 
-def _refuse_stale(out: Path, *, redo: bool) -> None:
-    if not (out / INDEX_NAME).is_file() or redo:
+def _refuse_stale(out: Path) -> None:
+    if not (out / INDEX_NAME).is_file():
         return
     raise StaleError(
         f"{out}: holds token files that were made from other texts, another tokenizer or other "

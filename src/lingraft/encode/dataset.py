@@ -30,7 +30,7 @@ from .bestfit import pack_best_fit
 __all__ = ["MixtureDataset", "Pack", "TokenDataset"]
 
 Pack = Literal["stream", "best-fit"]
-_HELD_OUT = ("-valid", "-test")
+_HELD_OUT = ("-valid", "-validation", "-val", "-dev", "-test", "-eval")
 
 
 class _Rows(Protocol):

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from ..manifest import file_sha256
 from ..shards import (
     INDEX_NAME,
@@ -18,6 +19,7 @@ from ..shards import (
     IndexedTokenizer,
     RowWriter,
     TokenIndex,
+    open_folder,
     token_paths,
 )
 from ..store import disk_errors, write_text
@@ -55,13 +57,19 @@ class JoinWork:
         return sum(path.stat().st_size for path in paths if path.is_file())
 
     def is_done(self, n: int) -> bool:
-        """Whether the folder is there and made from the same things."""
-        path = Path(self.out)
+        """Whether the folder is there, as long as its index says, and made from the same things."""
         try:
-            same = (path / INPUTS_NAME).read_text(encoding="utf-8") == self.inputs
+            return self.has_same_inputs() and bool(open_folder(Path(self.out)))
+        except InputError:  # damaged since: to be made again
+            return False
+
+    def has_same_inputs(self) -> bool:
+        """Whether what is in the folder was made from the same things."""
+        try:
+            path = Path(self.out) / INPUTS_NAME
+            return path.read_text(encoding="utf-8") == self.inputs
         except FileNotFoundError:
             return False
-        return same and (path / INDEX_NAME).is_file()
 
     def do(self, n: int) -> None:
         """Write every token file, then the index, then what it was made from."""
