@@ -29,7 +29,9 @@ from lingraft.encode.documents import bracket
 from lingraft.encode.spans import EncodeWork
 from lingraft.errors import DiskFullError, InputError, StaleError, UsageError, VerifyError
 from lingraft.exact import Encoder
+from lingraft.progress import SilentReporter
 from lingraft.shards import RowWriter, open_folder
+from lingraft.units import cut_units
 from lingraft.work import carry_out
 
 TEXTS = [*CHINESE[:12], "the cat sat", "", "我们 books", " "]
@@ -193,9 +195,6 @@ def test_the_first_failure_of_several_processes_is_told(model: Path, tmp_path: P
     for name in ("a", "b"):
         (tmp_path / f"{name}.jsonl").write_text("{\n", encoding="utf-8")
     encoder = Encoder(model)
-    from lingraft.progress import SilentReporter
-    from lingraft.units import cut_units
-
     work = EncodeWork(
         tuple(cut_units([tmp_path / "a.jsonl", tmp_path / "b.jsonl"])),
         str(model), encoder.base.digest, None, None, "text", str(tmp_path), 1,
@@ -206,8 +205,6 @@ def test_the_first_failure_of_several_processes_is_told(model: Path, tmp_path: P
 
 
 def test_a_process_killed_from_outside_is_told(model: Path, tmp_path: Path) -> None:
-    from lingraft.progress import SilentReporter
-
     with pytest.raises(InputError, match="a worker process ended"):
         carry_out(_Dies(), 2, SilentReporter())
 
@@ -430,3 +427,13 @@ def test_a_damaged_folder_is_made_again(model: Path, texts: Path, tmp_path: Path
     np.save(out / "plain.npy", ids)
     assert not encode(texts, tokenizer=model, out=out, redo=True).was_done
     assert files_of(out) == whole
+
+
+def test_a_tokenizer_that_changed_meanwhile_is_refused(model: Path, tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("abc", encoding="utf-8")
+    work = EncodeWork(
+        tuple(cut_units([path])), str(model), "0" * 64, None, None, "text", str(tmp_path), 1
+    )
+    with pytest.raises(InputError, match="not the same here and now"):
+        work.do(0)

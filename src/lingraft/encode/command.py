@@ -22,7 +22,7 @@ from ..texts import find_texts, stem_of
 from ..units import UNIT_BYTES, Unit, cut_units
 from ..work import carry_out
 from .joining import INPUTS_NAME, JoinWork, describe_inputs
-from .spans import EncodeWork
+from .spans import EncodeWork, keep_encoder
 
 __all__ = ["EncodedFolder", "Texts", "encode", "encode_units", "name_files"]
 
@@ -184,6 +184,7 @@ def encode_units(
         folder=str(work.absolute()),
         threads=cluster.cpus_per_task if cluster else max(1, threads // processes),
     )
+    keep_encoder(first.tokenizer, encoder)
     second = _plan_join(first, texts, encoder.base, out)
     if not redo and second.is_done(0):
         shutil.rmtree(work, ignore_errors=True)

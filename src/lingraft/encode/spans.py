@@ -15,13 +15,13 @@ import os
 import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
+from ..errors import InputError
 from ..exact import Encoder
 from ..manifest import canonical_json
 from ..shards import RowWriter, token_dtype, token_paths
@@ -30,7 +30,7 @@ from ..streaming import in_order
 from ..units import Unit, read_told
 from .documents import bracket
 
-__all__ = ["EncodeWork", "Span", "part_path"]
+__all__ = ["EncodeWork", "Span", "keep_encoder", "part_path"]
 
 _VERSION = 1
 """Raise when other ids are written for the same text: parts of before are then made again."""
@@ -172,10 +172,33 @@ def part_path(folder: str, n: int) -> Path:
     return Path(folder) / f"{n:06d}.npy"
 
 
-@lru_cache(maxsize=1)
+_ENCODERS: dict[tuple[str, str], Encoder] = {}
+
+
+def keep_encoder(tokenizer: str, encoder: Encoder) -> None:
+    """Let the units of this process use an encoder that was made already."""
+    _ENCODERS.clear()  # one at a time: its tables are large
+    _ENCODERS[tokenizer, encoder.base.digest] = encoder
+
+
 def _encoder(tokenizer: str, digest: str) -> Encoder:
     """Read a tokenizer once a process, not once a unit."""
-    return Encoder(tokenizer, warn=False)
+    if (tokenizer, digest) not in _ENCODERS:
+        keep_encoder(tokenizer, Encoder(tokenizer, warn=False))
+    return _ENCODERS.get((tokenizer, digest)) or _changed(tokenizer)
+
+
+def _changed(tokenizer: str) -> Encoder:
+    """Refuse a tokenizer that is not the one that the work was planned with.
+
+    Raises:
+        InputError: Always.
+    """
+    raise InputError(
+        f"{tokenizer}: not the same here and now as where the work was planned.",
+        effect="Ids of two tokenizers would stand in one file.",
+        way_out="Run the same command again.",
+    )
 
 
 def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
