@@ -58,7 +58,7 @@ def check(name: str, files: Sequence[Path]) -> dict[str, Any]:
         "bench": "check_encoder",
         "tokenizer": Path(name).name,
         "digest": encoder.base.digest[:12],
-        "library": encoder.library,
+        "library": encoder.backend,
         "reason": encoder.reason,
     }
     first = ""

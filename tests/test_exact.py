@@ -132,7 +132,7 @@ def test_real_tokenizers_are_compiled_and_exact(shared_data: Path, name: str) ->
 
 def test_a_unigram_tokenizer_goes_through_its_own_library(shared_data: Path) -> None:
     encoder = Encoder(shared_data / "tokenizers/chinese-llama-1-chinese_sp-20000.model")
-    assert encoder.library == "sentencepiece"
+    assert encoder.backend == "sentencepiece"
     assert "UNIGRAM" in encoder.reason
     assert got(encoder, ["abc 中文"]) == wanted(encoder, ["abc 中文"])
 

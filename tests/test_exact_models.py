@@ -145,7 +145,7 @@ def test_a_score_that_is_no_number_is_left_to_sentencepiece() -> None:
     pieces = [("zz", math.nan) if piece == "abc" else (piece, score) for piece, score in BY_HAND]
     mine = Encoder(SentencePieceBase(SentencePieces(build(pieces))), warn=False)
     assert mine.reason == "the score of a piece is no number"
-    assert mine.library == "sentencepiece"
+    assert mine.backend == "sentencepiece"
 
 
 def test_zeros_of_both_signs_are_left_to_sentencepiece() -> None:

@@ -58,7 +58,7 @@ class Encoder:
     Attributes:
         base: The tokenizer.
         reason: Why its own library is used; "" where the compiled encoder is.
-        library: What encodes: "compiled", "sentencepiece" or "tokenizers".
+        backend: What encodes: "compiled", "sentencepiece" or "tokenizers".
     """
 
     def __init__(self, tokenizer: str | Path | BaseTokenizer, *, warn: bool = True) -> None:
@@ -89,10 +89,10 @@ class Encoder:
                 self.reason = self.base.why
             if warn:
                 _log.warning("%s: encoded by its own library: %s", self.base.name, self.reason)
-        self.library = "compiled"
+        self.backend = "compiled"
         if self.reason:
             is_fast = self.base.name.endswith(".json")
-            self.library = "tokenizers" if is_fast else "sentencepiece"
+            self.backend = "tokenizers" if is_fast else "sentencepiece"
 
     def encode(self, text: str) -> Int32:
         """Give the ids of a text.

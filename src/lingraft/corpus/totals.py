@@ -200,7 +200,7 @@ def _split_name(word: str) -> tuple[str, str]:
 
 def _describe(name: str, source: str, encoder: Encoder) -> TokenizerUsed:
     base = encoder.base
-    return TokenizerUsed(name, source, base.size, base.digest, encoder.library, encoder.reason)
+    return TokenizerUsed(name, source, base.size, base.digest, encoder.backend, encoder.reason)
 
 
 def _add_encoded(

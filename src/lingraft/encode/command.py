@@ -167,7 +167,7 @@ def encode_units(
     """Encode units into token files; see `encode`. `work` is a folder for parts."""
     encoder = Encoder(tokenizer, warn=False)
     if encoder.reason:
-        teller.note(f"encoded by {encoder.library}: {encoder.reason}")
+        teller.note(f"encoded by {encoder.backend}: {encoder.reason}")
     begins = adds_bos(tokenizer, encoder.base) if bos is None else bos
     head = find_bos(tokenizer, encoder.base) if begins else None
     tail = find_eos(tokenizer, encoder.base) if eos else None
@@ -189,7 +189,7 @@ def encode_units(
     if not redo and second.is_done(0):
         shutil.rmtree(work, ignore_errors=True)
         index = open_folder(out).index
-        return EncodedFolder(out, index, encoder.library, encoder.reason, was_done=True)
+        return EncodedFolder(out, index, encoder.backend, encoder.reason, was_done=True)
     if redo:
         (out / INPUTS_NAME).unlink(missing_ok=True)  # then nothing is taken for done
     elif not second.has_same_inputs():
@@ -198,11 +198,11 @@ def encode_units(
     if cluster is None:
         carry_out(first, processes, teller)
         carry_out(second, 1, teller)
-        return EncodedFolder(out, open_folder(out).index, encoder.library, encoder.reason)
+        return EncodedFolder(out, open_folder(out).index, encoder.backend, encoder.reason)
     logs = out / f".logs-{len(list(out.glob('.logs-*'))) + 1}"
     job_id = cluster.run([first, second], logs, "lingraft-encode")
     found = None if job_id else open_folder(out).index
-    return EncodedFolder(out, found, encoder.library, encoder.reason, job_id=job_id)
+    return EncodedFolder(out, found, encoder.backend, encoder.reason, job_id=job_id)
 
 
 def _plan_join(first: EncodeWork, texts: Texts, base: BaseTokenizer, out: Path) -> JoinWork:

@@ -144,7 +144,7 @@ def _facts(name: str, source: str, encoder: Encoder) -> TokenizerFacts:
         source=source,
         vocab_size=encoder.base.size,
         family=encoder.base.family,
-        encoder=encoder.library,
+        encoder=encoder.backend,
         reason=encoder.reason,
     )
 

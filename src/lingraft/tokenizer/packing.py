@@ -93,7 +93,7 @@ def encode(
     paths = find_texts(list_names("FILE", files))
     encoder = Encoder(tokenizer, warn=False)
     if encoder.reason:
-        teller.note(f"encoded by {encoder.library}: {encoder.reason}")
+        teller.note(f"encoded by {encoder.backend}: {encoder.reason}")
     ending = find_eos(str(tokenizer), encoder.base) if eos else None
     if ending is not None:
         teller.note(f"after each document: {ending.piece!r}, id {ending.id}, as {ending.source}")
@@ -109,7 +109,7 @@ def encode(
         **counts._asdict(),
         dtype=token_dtype(encoder.base.size).name,
         vocab_size=encoder.base.size,
-        encoder=encoder.library,
+        encoder=encoder.backend,
         reason=encoder.reason,
         eos_id=eos_id,
     )

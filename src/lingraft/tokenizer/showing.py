@@ -110,7 +110,7 @@ def show(
         ids = encoder.encode(text).tolist()
         pieces = tuple(_show_piece(encoder.base, id) for id in ids)
         shown.append(
-            ShownTokenizer(name, source, encoder.library, encoder.reason, len(ids), pieces)
+            ShownTokenizer(name, source, encoder.backend, encoder.reason, len(ids), pieces)
         )
     return ShowResult(text, tuple(shown))
 
