@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 from .errors import UsageError
-from .texts import read_texts
+from .texts import RawDocument, read_texts
 
 __all__ = [
     "TextBatch",
@@ -36,8 +36,17 @@ class TextBatch(NamedTuple):
     """Bytes of files, as stored, that were read since the batch before."""
 
 
-def read_batches(paths: Iterable[Path], text_key: str) -> Iterator[TextBatch]:
+def read_batches(
+    paths: Iterable[Path],
+    text_key: str,
+    read: Callable[[Path, str], Iterable[RawDocument]] = read_texts,
+) -> Iterator[TextBatch]:
     """Read the documents of files in batches of about a quarter of a million characters.
+
+    Args:
+        paths: The files, in order.
+        text_key: Column of the text.
+        read: Gives the documents of one file.
 
     Raises:
         InputError: A row cannot be read.
@@ -46,7 +55,7 @@ def read_batches(paths: Iterable[Path], text_key: str) -> Iterator[TextBatch]:
     size = read_bytes = 0
     for path in paths:
         told, size_bytes = 0, path.stat().st_size
-        for doc in read_texts(path, text_key):
+        for doc in read(path, text_key):
             texts.append(doc.text)
             size += len(doc.text) + 1  # empty ones need room, too
             if size >= _BATCH_CHARS:

@@ -33,6 +33,7 @@ __all__ = [
     "read_parquet",
     "read_plain_lines",
     "read_texts",
+    "reader_of",
     "stem_of",
 ]
 
@@ -85,7 +86,7 @@ def find_texts(names: Sequence[str]) -> list[Path]:
                 way_out=f"Name a file, folder or pattern of {_KNOWN}.",
             )
         for file in files:
-            _reader_of(file)
+            reader_of(file)
             # Links stay as named: what they point to may have no ending.
             found.setdefault(os.path.abspath(file), file)  # noqa: PTH100
     return list(found.values())
@@ -113,7 +114,7 @@ def read_texts(
             named.
         UsageError: The ending tells no format.
     """
-    reader = _reader_of(path)
+    reader = reader_of(path)
     if span is None:
         return reader(path, text_key, keep_bad=keep_bad)
     assert is_plain(path), "only a plain file of lines has spans"
@@ -158,7 +159,12 @@ def stem_of(path: Path) -> str:
     return path.name[: len(path.name) - len(_ending_of(path))]
 
 
-def _reader_of(path: Path) -> Callable[..., Iterator[RawDocument]]:
+def reader_of(path: Path) -> Callable[..., Iterator[RawDocument]]:
+    """Give what reads a file with this ending: of (path, text_key), and a part of the file.
+
+    Raises:
+        UsageError: The ending tells no format.
+    """
     if ending := _ending_of(path):
         return _READERS[ending]
     raise UsageError(

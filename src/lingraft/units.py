@@ -11,13 +11,14 @@ unit's beginning, and an error is raised again with the number that the line has
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from .errors import InputError
 from .lines import Span, first_line
-from .texts import RawDocument, is_plain, read_parquet, read_texts
+from .texts import RawDocument, is_plain, reader_of
 from .work import tell_bytes
 
 __all__ = ["UNIT_BYTES", "Unit", "cut_units", "read_told", "read_unit"]
@@ -52,19 +53,39 @@ def cut_units(paths: Sequence[Path], unit_bytes: int = UNIT_BYTES) -> list[Unit]
     return [unit for path in paths for unit in _cut_file(path, unit_bytes)]
 
 
-def read_unit(unit: Unit, text_key: str = "text") -> Iterator[RawDocument]:
+def read_unit(
+    unit: Unit,
+    text_key: str = "text",
+    read: Callable[..., Iterator[RawDocument]] | None = None,
+    **options: bool,
+) -> Iterator[RawDocument]:
     """Read the documents of a unit; lines count from 1 at its beginning, rows at the file's.
 
+    Args:
+        unit: What to read.
+        text_key: Column of the text.
+        read: Reads such a file, see `texts.reader_of`; None: as its ending tells.
+        options: More of what `read` takes.
+
     Raises:
-        InputError: A row cannot be read; file and row are named.
+        InputError: A row cannot be read; file and row are named as they are in the file.
     """
     path = Path(unit.path)
+    read = read or reader_of(path)
     if unit.kind == "whole":
-        yield from read_texts(path, text_key)
-    elif unit.kind == "groups":
-        yield from read_parquet(path, text_key, range(unit.begin, unit.end))
-    else:
-        yield from _read_bytes(path, Span(unit.begin, unit.end), text_key)
+        yield from read(path, text_key, **options)
+        return
+    if unit.kind == "groups":
+        yield from read(path, text_key, range(unit.begin, unit.end), **options)
+        return
+    span = Span(unit.begin, unit.end)
+    try:
+        yield from read(path, text_key, span, **options)
+    except InputError:
+        # Read again to the same place, now that the number of its line is worth counting: the
+        # error comes again, with it.
+        deque(read(path, text_key, span, first_line(path, span), **options), maxlen=0)
+        raise
 
 
 def read_told(unit: Unit, text_key: str = "text") -> Iterator[RawDocument]:
@@ -76,18 +97,6 @@ def read_told(unit: Unit, text_key: str = "text") -> Iterator[RawDocument]:
             tell_bytes(position - told)
             told = position
         yield doc
-
-
-def _read_bytes(path: Path, span: Span, text_key: str) -> Iterator[RawDocument]:
-    try:
-        yield from read_texts(path, text_key, span)
-    except InputError:
-        if span.begin == 0:
-            raise
-        # Read again to the same place, now that the number of its line is worth counting.
-        for _ in read_texts(path, text_key, span, first_line(path, span)):
-            pass
-        raise
 
 
 def _cut_file(path: Path, unit_bytes: int) -> Iterator[Unit]:

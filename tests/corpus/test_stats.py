@@ -141,7 +141,7 @@ def test_a_histogram_has_an_edge_at_each_power_of_two() -> None:
 def test_threads_do_not_change_the_result(
     place: Path, base: Path, jobs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lingraft.corpus.counting._BATCH_CHARS", 4)
+    monkeypatch.setattr("lingraft.streaming._BATCH_CHARS", 4)
     result = lingraft.corpus.stats(place, tokenizers=base, jobs=jobs)
     assert tokens_of(result) == [("base", 7, "counted")]
 
@@ -482,3 +482,14 @@ def test_totals_of_real_text_are_those_of_sentencepiece(shared_data: Path, tmp_p
     assert tokens_of(lingraft.corpus.stats(tmp_path, tokenizers=f"m={model}")) == [
         ("m", expected, "counted")
     ]
+
+
+@pytest.mark.parametrize("num_docs", [1, 7])
+def test_token_files_of_before_the_corpus_was_made_again_are_refused(
+    num_docs: int, place: Path
+) -> None:
+    write_stats(place)
+    write_folder(place, ["zh-train"], num_docs=num_docs)
+    message = rf"zh-train\.npy holds {num_docs + 1} documents, the documents have 3"
+    with pytest.raises(InputError, match=message):
+        lingraft.corpus.stats(place)

@@ -7,21 +7,19 @@ one reading, and memory holds a few batches, whatever the size of the files.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..progress import Progress
-from ..streaming import TextBatch, in_order
+from ..streaming import TextBatch, in_order, read_batches
 from .locating import read_any
 
 if TYPE_CHECKING:
     from ..exact import Encoder
 
 __all__ = ["DocumentCount", "count_documents", "length_histogram"]
-
-_BATCH_CHARS = 1 << 18
 
 
 @dataclass
@@ -70,7 +68,7 @@ def count_documents(
         return _count_texts(batch.texts, encoders)
 
     total = DocumentCount(tokens=[0] * len(encoders))
-    for batch, count in in_order(work, _read_batches(paths, text_key), threads):
+    for batch, count in in_order(work, read_batches(paths, text_key, read_any), threads):
         total.add(count)
         progress.advance(batch.read_bytes)
     return total
@@ -87,22 +85,6 @@ def _count_texts(texts: Sequence[str], encoders: Sequence[Encoder]) -> DocumentC
         ],
         lengths=Counter(len(text).bit_length() for text in texts),
     )
-
-
-def _read_batches(paths: Iterable[Path], text_key: str) -> Iterator[TextBatch]:
-    """Read documents in batches of about a quarter of a million characters."""
-    texts: list[str] = []
-    size = read_bytes = 0
-    for path in paths:
-        told, size_bytes = 0, path.stat().st_size
-        for doc in read_any(path, text_key):
-            texts.append(doc.text)
-            size += len(doc.text) + 1  # empty ones need room, too
-            if size >= _BATCH_CHARS:
-                yield TextBatch(texts, read_bytes + doc.position - told)
-                texts, size, read_bytes, told = [], 0, 0, doc.position
-        read_bytes += size_bytes - told
-    yield TextBatch(texts, read_bytes)
 
 
 def length_histogram(lengths: Counter[int]) -> dict[str, Any]:

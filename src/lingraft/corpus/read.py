@@ -19,9 +19,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from ..errors import InputError, UsageError
-from ..lines import Span, first_line, read_lines
+from ..lines import read_lines
 from ..texts import TEXT_ENDINGS, RawDocument, is_plain, read_jsonl, read_parquet, read_plain_lines
-from ..units import Unit
+from ..units import Unit, read_unit
 from .strings import MIN_LITERAL_CHARS, find_literals, prose_of
 from .tagged import Paragraph, group_paragraphs, join_words
 
@@ -99,32 +99,9 @@ def read_piece(
         InputError: The file or, unless `keep_bad`, a row cannot be read; both are named as they
             are in the whole file.
     """
-    path = Path(piece.path)
-    kind = find_reader(path, reader)
-    read = READERS[kind]
+    kind = find_reader(Path(piece.path), reader)
     options = {"keep_bad": True} if keep_bad and kind in _KEEP_BAD else {}
-    if piece.kind == "whole":
-        yield from read(path, text_key, **options)
-    elif piece.kind == "groups":
-        yield from read(path, text_key, range(piece.begin, piece.end), **options)
-    else:
-        yield from _read_span(read, path, text_key, Span(piece.begin, piece.end), options)
-
-
-def _read_span(
-    read: Callable[..., Iterator[RawDocument]],
-    path: Path,
-    text_key: str,
-    span: Span,
-    options: Mapping[str, bool],
-) -> Iterator[RawDocument]:
-    try:
-        yield from read(path, text_key, span, **options)
-    except InputError:
-        # Again to the same place, now that the number of its line is worth counting.
-        for _ in read(path, text_key, span, first_line(path, span), **options):
-            pass
-        raise
+    return read_unit(piece, text_key, READERS[kind], **options)
 
 
 def _read_wet(path: Path, text_key: str, **options: bool) -> Iterator[RawDocument]:

@@ -20,7 +20,7 @@ from .counting import DocumentCount, count_documents, length_histogram
 from .locating import find_documents, find_registry
 from .registry import REGISTRY_NAME, RegisteredSet, read_registry
 from .tallies import STATS_NAME, CorpusTally, read_stats, read_tally
-from .tokenfiles import count_encoded
+from .tokenfiles import EncodedTotal, count_encoded
 
 if TYPE_CHECKING:
     from ..exact import Encoder
@@ -213,9 +213,29 @@ def _add_encoded(
             continue
         if found.get("num_docs") is None and total.num_docs is not None:
             found["num_docs"], found["size_bytes"] = total.num_docs, total.size_bytes
+        _refuse_stale(f"{name}, {split}", sets[name].encoded[split], total, found)
         found["tokens"] = [
             _tokens(total.tokenizer, total.digest, total.total_tokens, "encoded", found)
         ]
+
+
+def _refuse_stale(which: str, path: Path, total: EncodedTotal, found: Mapping[str, Any]) -> None:
+    """Refuse token files of another text than the statistics tell of.
+
+    Raises:
+        InputError: Documents or bytes differ, as after the corpus was made again.
+    """
+    for unit, there in (("num_docs", total.num_docs), ("size_bytes", total.size_bytes)):
+        wanted = found.get(unit)
+        if there is not None and wanted is not None and there != wanted:
+            raise InputError(
+                f"{which}: {path} holds {there:,} {_UNITS[unit]}, the documents have {wanted:,}.",
+                effect="Tokens of another text would be told as this one's.",
+                way_out="Encode the documents again, or take the token files away.",
+            )
+
+
+_UNITS = {"num_docs": "documents", "size_bytes": "bytes of text"}
 
 
 def _splits(tree: Mapping[str, dict[str, Any]]) -> Iterator[tuple[str, str, dict[str, Any]]]:
