@@ -61,3 +61,13 @@ def extend(spec: dict[str, Any], rows: Sequence[Row], size: int) -> str:
     old = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
     merges = old + [(row.left, row.right) for row in rows]
     return json.dumps({**spec, "model": {**model, "vocab": vocab, "merges": merges}})
+
+
+def without_bytes(spec: dict[str, Any], dropped: bytes) -> dict[str, Any]:
+    """Take bytes out of a tokenizer, and all that merge rules make of them; ids stay."""
+    chars = set(spell(dropped))
+    model = spec["model"]
+    vocab = {piece: id for piece, id in model["vocab"].items() if chars.isdisjoint(piece)}
+    pairs = [tuple(m.split(" ")) if isinstance(m, str) else tuple(m) for m in model["merges"]]
+    merges = [pair for pair in pairs if chars.isdisjoint("".join(pair))]
+    return {**spec, "model": {**model, "vocab": vocab, "merges": merges}}

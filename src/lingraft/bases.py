@@ -3,7 +3,8 @@
 *sentencepiece*: BPE with byte fallback, from a `tokenizer.model`, or from a `tokenizer.json` of
 the same kind (byte fallback, ▁ for spaces). *byte-level*: BPE on bytes inside pre-tokens, as GPT-2
 does it, from a `tokenizer.json`. Everything else is refused: new pieces grow by merge rules out of
-the base's tokens, and no text may fall through to <unk>.
+the base's tokens, and no text may fall through to <unk>. Byte-level vocabularies that lack some
+bytes are read; what that means, `fastbases` tells.
 
 Special pieces are never read out of text: literal "<s>" stays text.
 """

@@ -40,7 +40,9 @@ class BaseTokenizer(ABC):
         name: What messages call it.
         family: "sentencepiece" | "byte-level"; "other" is used, never extended.
         size: V, the number of ids: one more than the largest.
-        has_byte_fallback: Whether every text has a spelling (true of all that are accepted).
+        has_byte_fallback: Whether every text has a spelling; but for `missing_bytes`, true of all
+            that are accepted.
+        missing_bytes: Bytes that have no piece, in order; only byte-level bases may lack some.
         has_normalizer: Whether text may change before it is cut, other than spaces.
         digest: sha256 of the file.
     """
@@ -49,6 +51,7 @@ class BaseTokenizer(ABC):
     family: Literal["sentencepiece", "byte-level", "other"]
     size: int
     has_byte_fallback: bool = True
+    missing_bytes: bytes = b""
     has_normalizer: bool
     digest: str
 
@@ -59,6 +62,16 @@ class BaseTokenizer(ABC):
     def encode_words(self, texts: Sequence[str]) -> list[Int32]:
         """Give the ids of each text with BORDER between pre-tokens, where the base has them."""
         return [np.array(ids, np.int32) for ids in self.encode_batch(texts)]
+
+    def completed(self, first: int | None = None) -> BaseTokenizer:
+        """Give the base with a piece for each byte that it lacks; itself where it lacks none.
+
+        The pieces have no merge rule. So a text without these bytes has the same ids as before.
+
+        Args:
+            first: Id of the first such piece; None: `size`.
+        """
+        return self
 
     @abstractmethod
     def piece(self, id: int) -> str:
@@ -94,7 +107,7 @@ class BaseTokenizer(ABC):
 
 
 def check_bytes(name: str, falls_back: bool, num_bytes: int) -> None:
-    """Refuse a base that cannot spell every text.
+    """Refuse a base of characters that cannot spell every text.
 
     Raises:
         InputError: It does not fall back to bytes, or has not all 256.

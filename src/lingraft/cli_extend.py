@@ -103,7 +103,10 @@ def _record(result: ExtendResult) -> dict[str, object]:
 
 def _lines(result: ExtendResult, base: str) -> list[str]:
     """Tell sizes, what was left out, and what to do next."""
-    parts = [f"{result.base_size:,} of the base", f"{result.num_pieces:,} pieces"]
+    parts = [f"{result.base_size:,} of the base"]
+    if result.missing_bytes:
+        parts.append(f"{len(result.missing_bytes)} bytes that it lacks")
+    parts.append(f"{result.num_pieces:,} pieces")
     if result.specials:
         parts.append(f"{len(result.specials):,} special ({' '.join(result.specials)})")
     if result.num_padding:

@@ -1,11 +1,18 @@
 """Base tokenizers from a `tokenizer.json`, of both families.
 
-Source of the byte alphabet: GPT-2's published `encoder.py` (bytes_to_unicode).
+A byte-level vocabulary may lack some of the 256 bytes: one that was trained without them as its
+initial alphabet does, as SmolLM2's (235 of 256). `tokenizers` drops such a byte without a word, and
+what stands on both sides of it in a pre-token may join; with an `unk_token` that token stands for
+it. So it is read as it is, and `completed` gives the tokenizer that loses nothing.
+
+Sources: what happens to such bytes was tried with `tokenizers` 0.23.3, and tests repeat it. The
+byte alphabet is that of GPT-2's published `encoder.py` (bytes_to_unicode).
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +23,7 @@ import numpy as np
 from .basetypes import BORDER, WAY_OUT, BaseTokenizer, Int32, RuleArrays, check_bytes, pack_rules
 from .encoder import FastEncoder
 from .errors import InputError
-from .fastspec import parse_object, parse_spec, parts_of, read_merges
+from .fastspec import append_to_json, parse_object, parse_spec, parts_of, read_merges
 from .pieces import SPACE
 
 __all__ = ["BYTE_OF", "ByteLevelBase", "FastSentencePieceBase", "read_fast_base"]
@@ -151,17 +158,55 @@ class ByteLevelBase(_FastBase):
         """Load the content of a `tokenizer.json`.
 
         Raises:
-            InputError: It does not load, or has not all 256 bytes.
+            InputError: It does not load, it has no byte at all, or bytes that it has not are a
+                token without an id, on which `tokenizers` stops.
         """
         super().__init__(content, name)
-        known = sum(char in self._vocab for char in _BYTE_CHARS)
-        check_bytes(name, True, known)
+        known = [char in self._vocab for char in _BYTE_CHARS]
+        self.missing_bytes = bytes(byte for byte, is_known in enumerate(known) if not is_known)
+        self.has_byte_fallback = not self.missing_bytes
+        if len(self.missing_bytes) == len(_BYTE_CHARS):
+            check_bytes(name, True, 0)
         self.has_normalizer = bool(self.normalizers)
+        unknown = parse_object(content, name)["model"].get("unk_token")
+        if self.missing_bytes and unknown is not None and unknown not in self._vocab:
+            raise InputError(
+                f"{name}: {len(self.missing_bytes)} bytes have no piece, and unk_token "
+                f"{unknown!r}, which stands for them, has no id.",
+                effect="tokenizers stops at the first text with such a byte.",
+                way_out="Set model.unk_token to null, or to a piece of its vocabulary.",
+            )
 
     @property
     def byte_ids(self) -> list[int]:
-        """Ids of the 256 bytes."""
-        return [self._vocab[char] for char in _BYTE_CHARS]
+        """Ids of the 256 bytes; -1 for one that has no piece."""
+        return [self._vocab.get(char, -1) for char in _BYTE_CHARS]
+
+    def completed(self, first: int | None = None) -> ByteLevelBase:
+        """Give the base with a piece for each byte that it lacks; itself where it lacks none.
+
+        Its digest is this one's: no file has it.
+
+        Raises:
+            InputError: An added token is spelled as the byte's piece would be.
+        """
+        if not self.missing_bytes:
+            return self
+        chars = [_BYTE_CHARS[byte] for byte in self.missing_bytes]
+        taken = {token["content"] for token in self._added.values()}.intersection(chars)
+        if taken:
+            raise InputError(
+                f"{self.name}: has no piece for byte {BYTE_OF[min(taken)]:#04x}, and its added "
+                f"token {min(taken)!r} has the spelling of one.",
+                effect="The byte would be read as that token.",
+                way_out="Rename the added token, or use another base.",
+            )
+        first = self.size if first is None else first
+        spec = parse_object(self.content, self.name)
+        spec = append_to_json(spec, first, chars, [], name=self.name)
+        completed = ByteLevelBase(json.dumps(spec), self.name)
+        completed.digest = self.digest
+        return completed
 
     def encode_words(self, texts: Sequence[str]) -> list[Int32]:
         """Give the ids of each text with BORDER between pre-tokens."""
@@ -178,7 +223,7 @@ class ByteLevelBase(_FastBase):
             return b""
 
     def spell(self, data: bytes) -> tuple[int, ...]:
-        """Give the ids that the merge rules make of the bytes."""
+        """Give the ids that the merge rules make of the bytes; missing ones are dropped."""
         return tuple(token.id for token in self._rules.tokenize(self.spell_bytes(data)))
 
     def spell_bytes(self, data: bytes) -> str:

@@ -1,5 +1,7 @@
 """The content of a `tokenizer.json`, checked once, so that nothing after it need ask again.
 
+Pieces are appended to it here, too.
+
 `tokenizers` itself accepts much that has no meaning here: two pieces of one id, a vocabulary of ten
 pieces whose ids go up to four billion. What is refused here would end in another exception, or in
 other ids, further on.
@@ -10,13 +12,14 @@ Source of the format: `tokenizers`, `src/tokenizer/serialization.rs` and `src/mo
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from .basetypes import WAY_OUT
 from .errors import InputError
+from .fast import special_entry
 
-__all__ = ["check_size", "parse_object", "parse_spec", "parts_of", "read_merges"]
+__all__ = ["append_to_json", "check_size", "parse_object", "parse_spec", "parts_of", "read_merges"]
 
 _SPARE_IDS = 1_000_000
 _MAX_RATIO = 4
@@ -80,6 +83,58 @@ def read_merges(merges: list[Any]) -> list[tuple[str, str]]:
     """Give the pairs of merge rules, from either way of writing them."""
     pairs = [merge.split(" ") if isinstance(merge, str) else merge for merge in merges]
     return [(left, right) for left, right in pairs]
+
+
+def append_to_json(
+    spec: Mapping[str, Any],
+    size: int,
+    pieces: Sequence[str],
+    merges: Iterable[tuple[str, str]],
+    specials: Sequence[str] = (),
+    name: str = "tokenizer.json",
+) -> dict[str, Any]:
+    """Append pieces, their merge rules and special tokens to the content of a `tokenizer.json`.
+
+    `tokenizers` takes the id of an added token from the vocabulary where it stands there and counts
+    on from the vocabulary's size where it does not: added tokens left out of the vocabulary would
+    move as soon as it grew, unseen. So each of them is written into it, at its id.
+
+    Args:
+        spec: The base's content; it is left as it is.
+        size: The first new id: the base's size, or more.
+        pieces: New pieces in the order of their ids.
+        merges: New merge rules, earliest first.
+        specials: Special tokens, behind the pieces.
+        name: What messages call the base.
+
+    Raises:
+        InputError: An added token of the base stands in its vocabulary at another id.
+    """
+    model = spec["model"]
+    vocab: dict[str, int] = dict(model["vocab"])
+    added = sorted(spec.get("added_tokens") or [], key=lambda token: int(token["id"]))
+    for token in added:
+        if vocab.setdefault(token["content"], token["id"]) != token["id"]:
+            raise InputError(
+                f"{name}: its added token {token['content']!r} has id {token['id']}, in the "
+                f"vocabulary it has {vocab[token['content']]}.",
+                effect="It would have another id after loading.",
+                way_out="Fetch the tokenizer again; it is damaged.",
+            )
+    entries = [{"id": size + len(pieces) + n, **special_entry(t)} for n, t in enumerate(specials)]
+    for id, piece in enumerate([*pieces, *specials], size):
+        assert piece not in vocab, f"{piece!r} is in the vocabulary already"
+        vocab[piece] = id
+    rules: list[Any] = list(model["merges"])
+    if rules and isinstance(rules[0], str):
+        rules.extend(f"{left} {right}" for left, right in merges)
+    else:
+        rules.extend([left, right] for left, right in merges)
+    return {
+        **spec,
+        "added_tokens": added + entries,
+        "model": {**model, "vocab": vocab, "merges": rules},
+    }
 
 
 def _problems(spec: dict[str, Any]) -> Iterator[tuple[str, str]]:

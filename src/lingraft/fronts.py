@@ -2,7 +2,8 @@
 
 Normalisers are not written anew: a text goes through the tokenizer's own library, unless nothing
 in it can change. A text that holds an added token, which the library reads out of it as it
-stands, is left to the library altogether.
+stands, is left to the library altogether; so is one with a byte that the tokenizer has no piece
+for, which the library drops.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ __all__ = ["MAX_ADDED", "Front", "is_space_marking"]
 MAX_ADDED = 512
 """More added tokens than these are not looked for one by one."""
 _FEW_CHARS = 16
+_BLOCK_CHARS = 1 << 20
+_NEVER_IN_UTF8 = (0xC0, 0xC1, *range(0xF5, 0x100))
 
 
 class Front:
@@ -33,6 +36,7 @@ class Front:
         *,
         is_nfc: bool = False,
         marks_spaces: bool = False,
+        missing: bytes = b"",
     ) -> None:
         """Give what a tokenizer does first.
 
@@ -41,10 +45,12 @@ class Front:
             added: Literals that are read out of a text as they stand.
             is_nfc: Whether the normaliser is Unicode's composition (NFC) and nothing else.
             marks_spaces: Whether the text is searched for literals with ▁ for its spaces.
+            missing: Bytes that have no piece.
         """
         self._normalize, self._added, self._is_nfc = normalize, tuple(added), is_nfc
         self._marks_spaces = marks_spaces
         self._shortest = min(map(len, added), default=1 << 30)
+        self._missing = tuple(byte for byte in missing if byte not in _NEVER_IN_UTF8)
 
     @classmethod
     def of(cls, base: Any, *, changes: bool) -> Front:
@@ -59,12 +65,18 @@ class Front:
         added, is_nfc = sorted(literals - {""}), kinds == ["NFC"]
         has_spaces = marks_spaces and any(SPACE in literal for literal in added)
         normalize = base.normalize if changes else None
-        return cls(normalize, added, is_nfc=is_nfc, marks_spaces=has_spaces)
+        return cls(
+            normalize,
+            added,
+            is_nfc=is_nfc,
+            marks_spaces=has_spaces,
+            missing=base.missing_bytes,
+        )
 
     @property
     def is_plain(self) -> bool:
         """Whether every text is encoded as it stands."""
-        return self._normalize is None and not self._added
+        return self._normalize is None and not self._added and not self._missing
 
     @property
     def num_added(self) -> int:
@@ -75,10 +87,15 @@ class Front:
         """Give the text to encode; None: it is the library's."""
         if self._holds_added(text):
             return None
-        if self._normalize is None or (self._is_nfc and _is_composed(text)):
-            return text
-        normalized = self._normalize(text)
-        return None if self._holds_added(normalized) else normalized
+        if self._normalize is not None and not (self._is_nfc and _is_composed(text)):
+            text = self._normalize(text)
+            if self._holds_added(text):
+                return None
+        return None if self._missing and self._holds_missing(text) else text
+
+    def _holds_missing(self, text: str) -> bool:
+        content = text.encode()
+        return any(byte in content for byte in self._missing)
 
     def _holds_added(self, text: str) -> bool:
         if self._marks_spaces:
@@ -104,8 +121,10 @@ def _is_composed(text: str) -> bool:
     inert = _inert_points()
     if len(text) < _FEW_CHARS:
         return all(inert[ord(char)] for char in text)
-    points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-    return bool(np.frombuffer(inert, np.uint8)[points].all())
+    table = np.frombuffer(inert, np.bool_)
+    starts = range(0, len(text), _BLOCK_CHARS)  # a long text is not to be in memory once more
+    blocks = (text[n : n + _BLOCK_CHARS].encode("utf-32-le") for n in starts)
+    return all(table[np.frombuffer(block, np.uint32)].all() for block in blocks)
 
 
 @cache

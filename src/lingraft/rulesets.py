@@ -62,10 +62,10 @@ def build_machine(base: BaseTokenizer) -> Machine:
 
 
 def _from_model(base: SentencePieceBase) -> Machine:
-    spec = parse_model(base.pieces.proto, base.name).normalizer_spec
+    proto = parse_model(base.pieces.proto, base.name)
+    spec = proto.normalizer_spec
     changes = base.has_normalizer or spec.remove_extra_whitespaces
-    suffixed = parse_model(base.pieces.proto, base.name).trainer_spec.treat_whitespace_as_suffix
-    through_library = changes or suffixed
+    through_library = changes or proto.trainer_spec.treat_whitespace_as_suffix
     normal = {base.piece(id): id for id in range(base.size) if base.is_normal(id)}
     normal.pop("\0", None)  # sentencepiece spells it in bytes all the same
     longer = {piece: id for piece, id in normal.items() if len(piece) > 1}
@@ -77,13 +77,12 @@ def _from_model(base: SentencePieceBase) -> Machine:
     order = sorted({scores[id] for id in longer.values()}, reverse=True)
     ranks = {score: rank for rank, score in enumerate(order)}
 
-    def symbol(text: str) -> int:
-        return normal.get(text, base.size + ord(text) if len(text) == 1 else -1)
-
+    symbols = {char: base.size + ord(char) for piece in longer for char in piece} | normal
     rows = [
-        (symbol(piece[:cut]), symbol(piece[cut:]), id, ranks[scores[id]])
+        (symbols[piece[:cut]], symbols[piece[cut:]], id, ranks[scores[id]])
         for piece, id in longer.items()
         for cut in range(1, len(piece))
+        if piece[:cut] in symbols and piece[cut:] in symbols
     ]
     user = {
         base.piece(id): id for id, kind in enumerate(base.pieces.kinds) if kind is Kind.USER_DEFINED
@@ -102,7 +101,7 @@ def _from_model(base: SentencePieceBase) -> Machine:
         whole=new_cache(1),
     )
     normalize = base.pieces.normalize if through_library else None
-    rules = rule_table([row for row in rows if row[0] >= 0 and row[1] >= 0])
+    rules = rule_table(rows)
     return Machine(Front(normalize), rules, cuts, compile_patterns([]))
 
 
@@ -150,6 +149,8 @@ def _from_bytes(base: ByteLevelBase) -> Machine:
         program = compile_patterns(patterns)
     except PatternError as error:
         raise NotExactError(f"its pattern for splitting texts uses {error}") from None
+    if prefixed and ord(" ") in base.missing_bytes:
+        raise NotExactError("it puts a space before texts and has no piece for it")
     arrays = base.rule_arrays()
     class_P, together_CB = join_table(_spelled_bytes(base, _joined(base)))
     cuts = Cuts(

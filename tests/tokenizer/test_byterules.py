@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from lingraft.bases import ByteLevelBase
 from lingraft.encoder import FastEncoder
 from lingraft.errors import InputError
-from lingraft.tokenizer.byterules import ByteRules, append_to_json, byte_row
+from lingraft.fastspec import append_to_json
+from lingraft.tokenizer.byterules import ByteRules, byte_row
 from lingraft.tokenizer.piecerules import PieceRow
 
 RULES = [(b"\xe4", b"\xb8"), (b"a", b"b")]

@@ -44,7 +44,8 @@ def order_of(tmp_path: Path, pieces: Any, **asked: Any) -> Priority:
 def kept(tmp_path: Path, change: Callable[[Any], None]) -> str:
     paths = [write_model(tmp_path / "a", build()), write_model(tmp_path / "b", extended())]
     paths[1].write_bytes(extended(change=change))
-    return check_kept(*(read_forms(str(path)) for path in paths)).text
+    base, changed = (read_forms(str(path)) for path in paths)
+    return check_kept(base, changed).text
 
 
 def test_an_extended_model_keeps_its_base(tmp_path: Path) -> None:
@@ -218,7 +219,8 @@ def test_a_rule_that_makes_a_token_of_the_base_is_found(tmp_path: Path) -> None:
         write_bytes_file(tmp_path / name, BASE_RULES, made)
         for name, made in (("a", change), ("b", with_rule))
     ]
-    text = check_kept(*(read_forms(str(path)) for path in paths)).text
+    base, changed = (read_forms(str(path)) for path in paths)
+    text = check_kept(base, changed).text
     assert "merge rule 'abc' '!' makes the base's token 'abc!' of text" in text
 
 

@@ -186,6 +186,15 @@ def test_scripts_of_the_base_s_own_languages_are_warned_of_unless_named(tmp_path
     assert warning.startswith("Latin is what the base's own languages are written in: their texts")
 
 
+def test_bytes_of_a_part_of_a_character_are_no_digits_side_by_side(
+    tmp_path: Path, bytes_file: Path
+) -> None:
+    # 部 is E9 83 A8; the base keeps every digit to itself, and <0x83> is how we write a byte.
+    assert run(tmp_path, bytes_file, '"<0xE9><0x83>"', "部").num_pieces == 2
+    with pytest.raises(InputError, match="digits side by side"):
+        run(tmp_path, bytes_file, "83")
+
+
 def test_a_byte_level_base_keeps_its_special_ids(tmp_path: Path, bytes_file: Path) -> None:
     listed = ["中", "中ab", '"<0xE5><0xAC>"', "嬗"]
     result = run(tmp_path, bytes_file.parent, *listed, special=["<|a|>"], pad_to_multiple=10)

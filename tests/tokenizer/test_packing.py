@@ -15,6 +15,7 @@ import zstandard
 from byte_tokenizers import byte_level
 from small_tokenizers import FIRST, build
 
+from lingraft import cli
 from lingraft.errors import InputError, LockedError, UsageError
 from lingraft.shards import open_tokens
 from lingraft.streaming import in_order, read_batches
@@ -87,6 +88,19 @@ def test_empty_documents_keep_their_place(place: Path) -> None:
     rows(place / "b.jsonl", ["", "abc", ""])
     encode("b.jsonl", tokenizer="base.model", out="ids.npy")
     assert np.load("ids.ends.npy").tolist() == [0, 2, 2]
+
+
+def test_halves_of_surrogate_pairs_are_counted(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (place / "b.jsonl").write_text('{"text": "abc"}\n{"text": "\\ud800"}\n', encoding="utf-8")
+    assert encode("b.jsonl", tokenizer="base.model", out="ids.npy").num_surrogates == 1
+    assert encode("a.txt", tokenizer="base.model", out="ids.npy").num_surrogates == 0
+    words = ["tokenizer", "encode", "b.jsonl", "--tokenizer", "base.model", "--out", "ids.npy"]
+    monkeypatch.setattr("sys.argv", ["lingraft", *words])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    assert r"1 half of a surrogate pair (\ud800 to \udfff in JSON)" in capsys.readouterr().out
 
 
 def test_eos_ends_each_document_where_asked(place: Path) -> None:

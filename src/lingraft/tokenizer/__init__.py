@@ -16,6 +16,7 @@ distinct in float32 (the widely copied recipe gives every added piece score 0).
     reach, replay, hard               pieces never produced; corpora; texts that are hard
     loading                           as transformers loads and saves it
     outcome, certificate, finding     results of checks, what they prove; the recorded base
+    completing                        a base that lacks bytes beside a tokenizer that has them
     verifying, check                  the verb `verify`; the same inside a recipe
     packing                           the verb `encode`
     naming, efficiency, efficiency_text, chart, comparing    the verb `compare`

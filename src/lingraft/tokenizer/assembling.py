@@ -4,7 +4,10 @@ A SentencePiece model gives `tokenizer.model` and the `tokenizer.json` that is e
 that has no equal one is refused: a tokenizer that only some libraries read alike must not ship). A
 `tokenizer.json` gives a `tokenizer.json`. The configs beside both are the base's, where it has any.
 
-Ids: base, what the base's configs add, pieces, special tokens, padding.
+A byte-level base that lacks bytes is completed by them: they come first and have no merge rule, so
+that the extended tokenizer loses nothing of a text and no text without them changes.
+
+Ids: base, what the base's configs add, bytes that the base lacks, pieces, special tokens, padding.
 """
 
 from __future__ import annotations
@@ -17,8 +20,9 @@ from typing import Any, NamedTuple
 from ..bases import BaseTokenizer, ByteLevelBase, FastSentencePieceBase, SentencePieceBase
 from ..errors import InputError, VerifyError
 from ..fast import fast_config, fast_tokenizer
+from ..fastspec import append_to_json
 from ..pieces import SPACE, Kind, SentencePieces
-from .byterules import ByteRules, append_to_json
+from .byterules import ByteRules
 from .configs import (
     extra_specials,
     load_json,
@@ -42,7 +46,7 @@ class Extended(NamedTuple):
 
     Attributes:
         files: Content by name.
-        base_size: Ids before the first added piece.
+        base_size: Ids before the first added piece or byte.
         size: Ids in all.
         padding: Inert pieces at the end.
         first_score: Of the added pieces; None where they have none.
@@ -65,7 +69,8 @@ class Wanted:
     Attributes:
         forms: The base as it lies there.
         extra: Special tokens that the base's configs add.
-        base: The base with them.
+        base: The base with them and with a piece for every byte.
+        missing_bytes: Those that the base has no piece for.
         pieces: To add; filled in by the caller, with the rules that make them.
         rules: None where the published union is repeated.
     """
@@ -86,7 +91,8 @@ class Wanted:
         self.forms, self.specials, self.multiple = forms, tuple(specials), multiple
         self.as_published = as_published
         self.extra = extra_specials(forms)
-        self.base = _with_extra(forms, self.extra)
+        self.missing_bytes = forms.base.missing_bytes
+        self.base = _with_extra(forms, self.extra).completed()
         self.pieces: list[str] = []
         self.rules: PieceRules | ByteRules | None = None
         known = {self.base.piece(id) for id in range(self.base.size)}
@@ -153,7 +159,7 @@ def assemble(wanted: Wanted) -> Extended:
         files["chat_template.jinja"] = chat
     return Extended(
         files=files,
-        base_size=base.size,
+        base_size=base.size - len(wanted.missing_bytes),
         size=size,
         padding=padding,
         first_score=scores[0] if scores else None,
@@ -323,6 +329,14 @@ def _warnings(wanted: Wanted) -> Iterator[str]:
     if wanted.extra:
         shown = ", ".join(f"{t} = {forms.base.size + n}" for n, t in enumerate(wanted.extra))
         yield f"tokens of the base's configs were taken in at their ids: {shown}."
+    if wanted.missing_bytes:
+        first, last = forms.base.size + len(wanted.extra), wanted.base.size - 1
+        yield (
+            f"the base has no piece for {len(wanted.missing_bytes)} of the 256 bytes "
+            f"({wanted.missing_bytes.hex(' ').upper()}) and loses them: they were added first, ids "
+            f"{first:,} to {last:,}. Texts with such bytes are kept now; all others do not change "
+            "by them."
+        )
     num_tied = _count_tied(forms.model) if forms.model is not None else 0
     if num_tied:
         yield (

@@ -1,13 +1,8 @@
-"""Add pieces to a `tokenizer.json`: vocabulary, merge rules, special tokens at their ids.
+"""Which pieces fit a byte-level base, and the merge rules that make them.
 
 On bytes a merge rule is a pair, and pairs join only inside pre-tokens. So a piece must be spelled
 in two pieces by the rules before it, as for SentencePiece, and its text must be one pre-token that
 the normaliser leaves alone. New rules come after all of the base's: the base joins first.
-
-Ids of new pieces begin at the base's size, behind its added tokens. `tokenizers` takes the id of an
-added token from the vocabulary where it stands there and counts on from the vocabulary's size where
-it does not: added tokens left out of the vocabulary would move as soon as it grew, unseen. So each
-of them is written into it, at its id.
 
 With `ignore_merges` (Llama 3) a pre-token that is in the vocabulary is taken whole. A piece that
 the rules make of its own text is the same either way.
@@ -15,16 +10,12 @@ the rules make of its own text is the same either way.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
-from typing import Any
 
 from ..bases import BORDER, ByteLevelBase
-from ..errors import InputError
-from ..fast import special_entry
 from .piecerules import NOT_TWO, Misfit, PieceRow
 
-__all__ = ["ByteRules", "append_to_json", "byte_row"]
+__all__ = ["ByteRules", "byte_row"]
 
 _WIDTHS = ((0x80, 1), (0xC2, 0), (0xE0, 2), (0xF0, 3), (0xF5, 4))
 """First bytes below the bound begin characters of so many bytes; 0: they begin none."""
@@ -167,51 +158,3 @@ _HALF = Misfit(
 def _begins_a_character(data: bytes) -> bool:
     width = next((width for bound, width in _WIDTHS if data[0] < bound), 0)
     return len(data) < width and all(0x80 <= byte < 0xC0 for byte in data[1:])
-
-
-def append_to_json(
-    spec: Mapping[str, Any],
-    size: int,
-    pieces: Sequence[str],
-    merges: Iterable[tuple[str, str]],
-    specials: Sequence[str] = (),
-    name: str = "tokenizer.json",
-) -> dict[str, Any]:
-    """Append pieces, their merge rules and special tokens to the content of a `tokenizer.json`.
-
-    Args:
-        spec: The base's content; it is left as it is.
-        size: The base's size: the first new id.
-        pieces: New pieces in the order of their ids.
-        merges: New merge rules, earliest first.
-        specials: Special tokens, behind the pieces.
-        name: What messages call the base.
-
-    Raises:
-        InputError: An added token of the base stands in its vocabulary at another id.
-    """
-    model = spec["model"]
-    vocab: dict[str, int] = dict(model["vocab"])
-    added = sorted(spec.get("added_tokens") or [], key=lambda token: int(token["id"]))
-    for token in added:
-        if vocab.setdefault(token["content"], token["id"]) != token["id"]:
-            raise InputError(
-                f"{name}: its added token {token['content']!r} has id {token['id']}, in the "
-                f"vocabulary it has {vocab[token['content']]}.",
-                effect="It would have another id after loading.",
-                way_out="Fetch the tokenizer again; it is damaged.",
-            )
-    entries = [{"id": size + len(pieces) + n, **special_entry(t)} for n, t in enumerate(specials)]
-    for id, piece in enumerate([*pieces, *specials], size):
-        assert piece not in vocab, f"{piece!r} is in the vocabulary already"
-        vocab[piece] = id
-    rules: list[Any] = list(model["merges"])
-    if rules and isinstance(rules[0], str):
-        rules.extend(f"{left} {right}" for left, right in merges)
-    else:
-        rules.extend([left, right] for left, right in merges)
-    return {
-        **spec,
-        "added_tokens": added + entries,
-        "model": {**model, "vocab": vocab, "merges": rules},
-    }

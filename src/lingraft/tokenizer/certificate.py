@@ -5,6 +5,10 @@ stands only in texts that hold a character of the new scripts, so any other text
 before. *Coarsening*: the base is kept and every added rule ranks below the base's, so the encoding
 of any text is the base's with neighbours joined. Both are then tried on every code point and on
 the texts given; where a statement cannot be proved, what changes is measured there.
+
+A base that lacks bytes loses them; completed by them, the extended tokenizer does not. Then the
+base of the statements is the base with these bytes, and texts that hold one are counted apart: they
+are neither unchanged nor changed, but kept where the base loses part of them.
 """
 
 from __future__ import annotations
@@ -17,6 +21,7 @@ import numpy as np
 
 from ..basetypes import BaseTokenizer, Int32
 from .added import Added, show_piece
+from .completing import holds_bytes
 from .differences import Side, cut_text, show_sides
 from .outcome import Check, Figure, cut_examples
 from .priority import Priority
@@ -129,9 +134,13 @@ class Replay:
     base: BaseTokenizer
     extended: BaseTokenizer
     scope: Scope
+    completed: bytes = b""
+    """Bytes that the base itself loses; `base` is completed by them."""
     outside: _Counts = field(default_factory=_Counts)
     """Texts without a character of the new scripts."""
     inside: _Counts = field(default_factory=_Counts)
+    restored: _Counts = field(default_factory=_Counts)
+    """Texts with a byte that the base loses; none of them is among the others."""
     base_tokens: int = 0
     extended_tokens: int = 0
     inside_tokens: int = 0
@@ -148,7 +157,7 @@ class Replay:
 
     def again(self) -> Replay:
         """Give another one for the same tokenizers, which has counted nothing."""
-        return Replay(self.base, self.extended, self.scope, sizes=self._sizes)
+        return Replay(self.base, self.extended, self.scope, self.completed, sizes=self._sizes)
 
     def add(
         self, texts: Sequence[str], where: str, base: Sequence[Int32], extended: Sequence[Int32]
@@ -156,7 +165,15 @@ class Replay:
         """Count texts, given both encodings of them."""
         found = compare_encodings(base, extended, *self._sizes)
         holds_D = np.fromiter(map(self.scope.holds, texts), np.bool_, len(texts))
-        for counts, chosen_D in ((self.outside, ~holds_D), (self.inside, holds_D)):
+        lost_D = np.zeros(len(texts), np.bool_)
+        if self.completed:
+            lost_D[:] = [holds_bytes(text, self.completed) for text in texts]
+        groups = (
+            (self.outside, ~holds_D & ~lost_D),
+            (self.inside, holds_D & ~lost_D),
+            (self.restored, lost_D),
+        )
+        for counts, chosen_D in groups:
             counts.texts += int(chosen_D.sum())
             counts.unchanged += int((chosen_D & found.same_D).sum())
             counts.coarser += int((chosen_D & found.coarser_D).sum())
@@ -164,7 +181,7 @@ class Replay:
         self.extended_tokens += sum(map(len, extended))
         self.inside_tokens += sum(len(extended[n]) for n in np.flatnonzero(holds_D))
         self.num_chars += sum(map(len, texts))
-        self._keep_examples(texts, where, base, extended, found, holds_D)
+        self._keep_examples(texts, where, base, extended, found, holds_D | lost_D)
 
     def _keep_examples(
         self,
@@ -173,11 +190,11 @@ class Replay:
         base: Sequence[Int32],
         extended: Sequence[Int32],
         found: Compared,
-        holds_D: Any,
+        may_change_D: Any,
     ) -> None:
         """Keep the first text that breaks each statement."""
         wrong = {
-            "changed": ~holds_D & ~found.same_D,
+            "changed": ~may_change_D & ~found.same_D,
             "broken up": ~found.coarser_D,
         }
         for name, wrong_D in wrong.items():
@@ -202,6 +219,10 @@ class Replay:
             found[f"texts {name}, unchanged"] = counts.unchanged
             found[f"texts {name}, changed"] = counts.texts - counts.unchanged
             found[f"texts {name}, broken up"] = counts.texts - counts.coarser
+        if self.completed:
+            name = "texts with bytes that the base loses"
+            found[name] = self.restored.texts
+            found[f"{name}, broken up"] = self.restored.texts - self.restored.coarser
         found["base tokens"] = self.base_tokens
         found["extended tokens"] = self.extended_tokens
         found["base tokens a character"] = _ratio(self.base_tokens, self.num_chars)
@@ -211,19 +232,29 @@ class Replay:
     @property
     def num_broken(self) -> int:
         """Texts whose encoding is not the base's with neighbours joined."""
-        counts = (self.outside, self.inside)
-        return sum(c.texts - c.coarser for c in counts)
+        return sum(c.texts - c.coarser for c in self._counts)
+
+    @property
+    def num_texts(self) -> int:
+        """All of them."""
+        return sum(c.texts for c in self._counts)
+
+    @property
+    def _counts(self) -> tuple[_Counts, ...]:
+        return self.outside, self.inside, self.restored
 
     def outcome(self, name: str) -> Check:
         """Judge: without the new scripts unchanged, else a coarsening."""
         changed = self.outside.texts - self.outside.unchanged
-        total = self.outside.texts + self.inside.texts
+        total = self.num_texts
         if not changed and not self.num_broken:
             text = (
                 f"{self.outside.texts:,} texts without the new scripts unchanged; "
                 f"{self.inside.texts:,} with them: the base's tokens, "
                 f"{self.inside.texts - self.inside.unchanged:,} with some joined"
             )
+            if self.completed:
+                text += f"; {self.restored.texts:,} with bytes that the base loses, now kept"
             return Check(name, "ok", text, self.figures)
         text = (
             f"{changed:,} of {self.outside.texts:,} texts without the new scripts changed; the "
@@ -252,7 +283,7 @@ def certify(
     Returns:
         `proved` and `measured`, sentences each; `figures`.
     """
-    proved = _proved(proofs, scope, has_normalizer)
+    proved = _proved(proofs, scope, has_normalizer, points)
     measured = []
     measured.append(_measure("Every code point, alone", points))
     if texts is not None:
@@ -272,6 +303,12 @@ def certify(
             f"Not proved: anything of the forms that do not give the ids of {proofs.only} on every "
             "text; see the checks 'forms', 'forms agree' and 'priority'."
         )
+    lost = points.extended.missing_bytes
+    if lost:
+        measured.append(
+            f"Not kept: the {len(lost)} bytes {_shown(lost)}, which have no piece; texts with them "
+            "lose them."
+        )
     if not proofs.coarsening:
         measured.append("Not proved: that the base's tokens are only joined, never broken up.")
     return {
@@ -279,6 +316,7 @@ def certify(
         "invariance_proved": proofs.invariance,
         "coarsening_proved": proofs.coarsening,
         "proved_only_of": proofs.only or None,
+        "completed_bytes": list(points.completed),
         "out_of_scope": list(proofs.free),
         "proved": proved,
         "measured": measured,
@@ -287,36 +325,50 @@ def certify(
     }
 
 
-def _proved(proofs: Proofs, scope: Scope, has_normalizer: bool) -> list[str]:
+def _shown(data: bytes) -> str:
+    return data.hex(" ").upper()
+
+
+def _proved(proofs: Proofs, scope: Scope, has_normalizer: bool, points: Replay) -> list[str]:
     names = ", ".join(scope.scripts) or "none"
     proved = []
     after = " (after the tokenizer's own normaliser)" if has_normalizer else ""
     after += f", as {proofs.only} reads it," if proofs.only else ""
+    lost = points.completed
+    without = f" and without the {len(lost)} bytes {_shown(lost)}" if lost else ""
+    whole = " (with a piece for each byte that it loses)" if lost else ""
     if proofs.invariance:
         proved.append(
-            f"Any text{after} without a character of the scripts {names} is encoded exactly as by "
-            "the base."
+            f"Any text{after} without a character of the scripts {names}{without} is encoded "
+            "exactly as by the base."
         )
     elif proofs.kept:
         proved.append(
             f"Any text{after} that holds neither a character of the scripts {names} nor one of the "
-            f"{len(proofs.free):,} added pieces out of scope is encoded exactly as by the base."
+            f"{len(proofs.free):,} added pieces out of scope{without} is encoded exactly as by the "
+            "base."
         )
     if proofs.coarsening:
         proved.append(
-            f"The encoding of any text{after} is the base's with some neighbours joined, so it is "
-            "never longer, and taking it apart gives the base's back."
+            f"The encoding of any text{after} is the base's{whole} with some neighbours joined, so "
+            "it is never longer, and taking it apart gives the base's back."
+        )
+    if proofs.kept and lost:
+        proved.append(
+            f"No text{after} loses a byte: the {len(lost)} that the base has no pieces for, and "
+            "loses, were added first; texts with them are not encoded as by the base."
         )
     return proved
 
 
 def _measure(what: str, replay: Replay) -> str:
-    outside, inside = replay.outside, replay.inside
+    outside, restored = replay.outside, replay.restored.texts
     before, after = (
         _ratio(tokens, replay.num_chars) for tokens in (replay.base_tokens, replay.extended_tokens)
     )
     return (
         f"{what}: {outside.unchanged:,} of {outside.texts:,} texts without the new scripts "
         f"unchanged; base's tokens broken up in {replay.num_broken:,} of "
-        f"{outside.texts + inside.texts:,}; {before:.4f} -> {after:.4f} tokens a character."
+        f"{replay.num_texts:,}; {before:.4f} -> {after:.4f} tokens a character."
+        + (f" {restored:,} hold bytes that the base loses: now kept." if replay.completed else "")
     )

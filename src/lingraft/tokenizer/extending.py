@@ -46,6 +46,7 @@ class ExtendResult:
         folder: Where it lies.
         base_size: Ids of the base, special tokens of its configs included.
         num_pieces: Pieces added.
+        missing_bytes: Bytes that the base has no piece for; they were added before the pieces.
         specials: Special tokens added.
         num_padding: Inert pieces added so that the size is a multiple.
         size: Ids in all.
@@ -58,6 +59,7 @@ class ExtendResult:
     folder: Path
     base_size: int
     num_pieces: int
+    missing_bytes: tuple[int, ...]
     specials: tuple[str, ...]
     num_padding: int
     size: int
@@ -138,6 +140,7 @@ def extend(
         folder=folder,
         base_size=extended.base_size,
         num_pieces=len(wanted.pieces),
+        missing_bytes=tuple(wanted.missing_bytes),
         specials=asked.specials,
         num_padding=len(extended.padding),
         size=extended.size,
@@ -201,7 +204,8 @@ def _from_list(wanted: Wanted, path: Path, scripts: Sequence[str]) -> _Source:
     apart = splits_digits(base)
     for row, place in zip(listed.rows, listed.places, strict=True):
         where = f"{place}: piece {readable(base, row.piece)!r}"
-        if apart and has_digits(readable(base, row.piece)):
+        # Bytes of a part of a character are written as <0xE9>: digits of ours, not of a text.
+        if apart and row.kind != "partial" and has_digits(readable(base, row.piece)):
             raise InputError(
                 f"{where} has digits side by side; the base keeps each digit to itself.",
                 effect="Numbers would be cut in two ways, and the model reckons in single digits.",
@@ -298,6 +302,7 @@ def _record(forms: Forms, wanted: Wanted, extended: Extended, source: _Source) -
         "as_published": wanted.as_published,
         "scripts": list(source.scripts),
         "num_pieces": len(wanted.pieces),
+        **({"missing_bytes": list(wanted.missing_bytes)} if wanted.missing_bytes else {}),
         "first_score": extended.first_score,
         "last_score": extended.last_score,
         "specials": list(wanted.specials),

@@ -33,8 +33,14 @@ _SPEC_KEYS = (
 _MODEL_PATH = "normaliser"
 
 
-def check_kept(base: Forms, extended: Forms) -> Check:
-    """Compare the extended tokenizer with its base, in every form that both have."""
+def check_kept(base: Forms, extended: Forms, num_completed: int = 0) -> Check:
+    """Compare the extended tokenizer with its base, in every form that both have.
+
+    Args:
+        base: The base.
+        extended: The extended tokenizer.
+        num_completed: Bytes that the base has no piece for, and that were added first.
+    """
     changes: list[str] = []
     if base.model and extended.model:
         changes += model_changes(base.model, extended.model)
@@ -45,9 +51,12 @@ def check_kept(base: Forms, extended: Forms) -> Check:
     # What tokenizers makes of the file counts, not what the file says.
     changes += [f"loaded by tokenizers, {line}" for line in renumbered(extended)]
     figures = {"base_size": base.base.size, "size": extended.base.size, "changes": len(changes)}
+    if num_completed:
+        figures["completed_bytes"] = num_completed
     if not changes:
-        added = extended.base.size - base.base.size
-        text = f"all {base.base.size:,} ids are the base's; {added:,} added"
+        added = extended.base.size - base.base.size - num_completed
+        completed = f"{num_completed} bytes that it has no pieces for and " if num_completed else ""
+        text = f"all {base.base.size:,} ids are the base's; {completed}{added:,} added"
         return Check(_NAME, "ok", text, figures)
     things = "1 thing is" if len(changes) == 1 else f"{len(changes):,} things are"
     text = f"{things} not as in the base; the first: {changes[0]}"

@@ -60,6 +60,8 @@ class EncodeResult:
     """Why it is not the compiled one, or ""."""
     eos_id: int | None
     """What ends each document; None: nothing does."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs in the documents, each encoded as U+FFFD."""
 
 
 def encode(
@@ -119,6 +121,7 @@ class _Counts(NamedTuple):
     num_docs: int
     total_tokens: int
     size_bytes: int
+    num_surrogates: int
 
 
 def _write(
@@ -131,7 +134,7 @@ def _write(
     teller: Reporter,
 ) -> _Counts:
     tail = np.array([] if eos_id is None else [eos_id], np.int32)
-    num_docs = total_tokens = size_bytes = 0
+    num_docs = total_tokens = size_bytes = num_surrogates = 0
 
     def work(batch: TextBatch) -> tuple[list[npt.NDArray[np.int32]], int]:
         ids = encoder.encode_batch(batch.texts, num_threads=1)
@@ -151,10 +154,11 @@ def _write(
                 ends.append(total_tokens + np.cumsum(sizes))
                 total_tokens += sum(sizes)
             num_docs, size_bytes = num_docs + len(docs), size_bytes + num_bytes
+            num_surrogates += batch.num_surrogates
             progress.advance(batch.read_bytes, f"{total_tokens:,} tokens")
         rows.finish()
         ends.finish()
-    return _Counts(num_docs, total_tokens, size_bytes)
+    return _Counts(num_docs, total_tokens, size_bytes, num_surrogates)
 
 
 def _check_target(out: Path) -> Path:

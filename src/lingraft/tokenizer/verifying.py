@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..basetypes import Int32
+from ..basetypes import BaseTokenizer, Int32
 from ..errors import UsageError, VerifyError
 from ..exact import Encoder
 from ..progress import Progress, Reporter, SilentReporter
@@ -15,6 +15,7 @@ from ..texts import find_texts, read_texts
 from .added import Added, added_pieces, show_piece
 from .beside import check_files
 from .certificate import Proofs, Replay, certify, check_order, check_scope
+from .completing import WholeEncoder, complete_as
 from .finding import find_base, recorded_scripts, scripts_were_named
 from .forms import Forms, read_forms
 from .hard import HARD_TEXTS, code_points, every_code_point, texts_around
@@ -72,8 +73,10 @@ class _Work:
 
     extended: Forms
     base: Forms | None
+    whole: BaseTokenizer | None
+    """The base, completed by the bytes that it lacks if the extended tokenizer is."""
     encoder: Encoder
-    base_encoder: Encoder | None
+    base_encoder: WholeEncoder | None
     added: Sequence[Added]
     scope: Scope
     forms: list[Form]
@@ -89,7 +92,7 @@ class _Work:
     """Whether somebody named the scripts; else they were found from the pieces."""
     checks: list[Check] = field(default_factory=list)
 
-    def encode(self, encoder: Encoder, texts: Sequence[str]) -> list[Int32]:
+    def encode(self, encoder: Encoder | WholeEncoder, texts: Sequence[str]) -> list[Int32]:
         return encoder.encode_batch(texts, num_threads=self.jobs)
 
 
@@ -156,22 +159,23 @@ def _prepare(
     is_named: bool,
 ) -> _Work:
     encoder = Encoder(extended.base)
-    added = added_pieces(extended.base, base.base.size) if base else []
+    whole = complete_as(base.base, extended.base) if base else None
+    added = added_pieces(extended.base, whole.size) if whole else []
     scope = find_scope((a.text for a in added if not a.special), scripts)
     forms, notes = own_forms(extended, encoder, jobs)
-    base_encoder = Encoder(base.base) if base else None
+    base_encoder = WholeEncoder(base.base, whole) if base and whole else None
     base_forms = own_forms(base, None, jobs)[0] if base else []
     decoding = replay = built_in = None
-    if base:
+    if whole and base_encoder:
         decoders = [form for form in forms if form.decode]
         decoding = Decoding(decoders, base_forms[0])
-        replay = Replay(base.base, extended.base, scope)
+        replay = Replay(whole, extended.base, scope, base_encoder.completed)
         built_in = replay.again()
     agree = FormsAgree(forms, base_forms)
     firing = Firing(extended.base.size)
     return _Work(
-        extended, base, encoder, base_encoder, added, scope, forms, notes, agree, decoding, replay,
-        built_in, firing, jobs, is_named,
+        extended, base, whole, encoder, base_encoder, added, scope, forms, notes, agree, decoding,
+        replay, built_in, firing, jobs, is_named,
     )  # fmt: skip
 
 
@@ -269,17 +273,17 @@ def _judge(
 ) -> Mapping[str, Any] | None:
     """Put the checks in their order; give the certificate."""
     order = None
-    if work.base is None:
+    if work.base is None or work.whole is None:
         names = ("base kept", "scope", "priority", "every code point", "reach")
         work.checks += [Check(name, "skipped", why_not) for name in names]
     else:
         assert points is not None, "a base was there, and was not tried"
-        size = work.base.base.size
+        size = work.whole.size
         stands = [a.piece for a in work.added if a.stands]
         order = check_priority(work.extended, size, stands)
-        own = [] if work.is_named else own_scripts(work.base.base, size, work.scope.scripts)
+        own = [] if work.is_named else own_scripts(work.whole, size, work.scope.scripts)
         work.checks += [
-            check_kept(work.base, work.extended),
+            check_kept(work.base, work.extended, len(points.completed)),
             check_scope(work.added, work.scope, own),
             check_order(order, len(work.added)),
             points.outcome("every code point"),
@@ -302,6 +306,9 @@ def _prove(work: _Work, order: Priority) -> Proofs:
     is_kept = states["base kept"] == "ok"
     # A special token stands for no text: made of text, it is no join of the base's tokens.
     joins = order.coarsens and not any(a.special for a in work.added)
+    # A byte that the base loses, had it a piece elsewhere, would part what the base joins.
+    lost = work.extended.base.missing_bytes
+    joins = joins and work.whole is not None and work.whole.missing_bytes == lost
     free = [a.shown for a in work.added if not work.scope.binds(a.data)]
     model = work.extended.model
     is_one = all(states[name] in ("ok", "skipped") for name in ("forms", "forms agree"))

@@ -17,6 +17,10 @@ exception: where only the end of a character is straddled ([E7] [88] [B6 E6] ...
 before it are what partial pieces of other characters (see `chars`) join too. Such a beginning has
 a code of its own, V + a code point of private use: it never joins and never becomes a piece.
 
+Where a byte-level base lacks bytes, V counts them, too: the search sees it as `tokenizer extend`
+will, with a piece for each. By the base itself such a byte is dropped, and what stands beside it
+meets; here it is a token like any other, a BARRIER unless a target character is spelled with it.
+
 Shapes: V base ids, C = V + 0x110000 codes, T tokens, N bytes, L characters.
 """
 
@@ -56,7 +60,8 @@ class Alphabet:
     """A base tokenizer seen through the target scripts.
 
     Attributes:
-        base: The base tokenizer.
+        base: The base tokenizer, with a piece for every byte.
+        missing_bytes: Those that the base itself has no piece for.
         scripts: The target scripts.
         word_start: Whether pieces may begin with the space mark.
         num_base: V.
@@ -83,7 +88,9 @@ class Alphabet:
         if not scripts:
             raise UsageError("no scripts given.", way_out="Name at least one, such as 'Han'.")
         check_scripts(scripts)
-        self.base, self.scripts, self.num_base = base, tuple(scripts), base.size
+        self.missing_bytes, self.scripts = base.missing_bytes, tuple(scripts)
+        self.base = base = base.completed()
+        self.num_base = base.size
         class_of_point = script_classes(self.scripts)
         self._is_target = class_of_point >= 0
         self.word_start = has_words(self._is_target) if word_start is None else word_start

@@ -127,12 +127,14 @@ def choice_of(grid: Grid, choice: Choice) -> dict[str, Any]:
         num_pieces_in_base=num_pieces,
     )
     alphabet, facts = grid.symbols.alphabet, grid.facts
+    missing = alphabet.missing_bytes
     return {
         **record,
         "base": {
             "family": alphabet.base.family,
-            "size": alphabet.base.size,
+            "size": alphabet.base.size - len(missing),
             "sha256": alphabet.base.digest,
+            **({"missing_bytes": list(missing)} if missing else {}),
         },
         "scripts": list(alphabet.scripts),
         "word_start": alphabet.word_start,

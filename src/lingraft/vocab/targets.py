@@ -34,6 +34,12 @@ def read_alphabet(
     if scripts:
         check_scripts(scripts)
     base = read_base(name)
+    if base.missing_bytes:
+        shown = base.missing_bytes.hex(" ").upper()
+        note(
+            f"the base has no piece for {len(base.missing_bytes)} of the 256 bytes ({shown}); the "
+            "search counts each as a piece: tokenizer extend adds them before all others"
+        )
     if not scripts:
         scripts = _find_scripts(files, text_key)
         note(f"target scripts, found from the corpus: {', '.join(scripts)}")
