@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from artefacts import empty_draft, make_artefact
+from pydantic import ValidationError
 
 from lingraft.embed.settings import EmbedFacts, EmbedSettings
 from lingraft.embed.stage import run
@@ -74,10 +75,12 @@ def test_base_rows_are_untouched_and_new_rows_are_means(
     for name in (INPUT, OUTPUT):
         assert model.entry(name).shape == (32_004, 4)
         assert torch.equal(model.tensor(name)[:32_000], base.tensor(name))
-        assert torch.equal(model.tensor(name)[32_000], base.tensor(name)[bytes_of].mean(0))
+        assert torch.allclose(model.tensor(name)[32_000], base.tensor(name)[bytes_of].mean(0))
     assert facts.added_rows == 4
     assert facts.mean_spelling_tokens == 4.5  # 3, 3, 6 and 6 bytes
-    assert facts.identical_rows == 2  # 鑫垚 and 垚鑫 have the same parts
+    assert facts.averaged_over == {"3": 2, "6": 2}
+    assert facts.identical_before == 2  # 鑫垚 and 垚鑫 have the same parts
+    assert facts.identical_rows == facts.head_identical_rows == 0
 
 
 def test_shards_without_the_two_matrices_are_linked(
@@ -99,7 +102,7 @@ def test_configs_and_tokenizer_come_along(tmp_path: Path, inputs: dict[str, Arte
 def test_the_reference_spelling_averages_bos_and_prefix_too(
     tmp_path: Path, inputs: dict[str, Artefact]
 ) -> None:
-    model, facts = expand(tmp_path, inputs, EmbedSettings(spelling="text"))
+    model, facts = expand(tmp_path, inputs, EmbedSettings(method="mean-text"))
     base = ModelFolder(inputs["base"].path)
     pieces = SentencePieces.read(MIXTRAL)
     spelled = [pieces.bos_id, pieces.ids["▁"], *pieces.spell("鑫")]
@@ -110,9 +113,28 @@ def test_the_reference_spelling_averages_bos_and_prefix_too(
 def test_normal_rows_differ_between_the_two_matrices(
     tmp_path: Path, inputs: dict[str, Artefact]
 ) -> None:
-    model, facts = expand(tmp_path, inputs, EmbedSettings(method="normal"))
+    model, facts = expand(tmp_path, inputs, EmbedSettings(method="normal", head_method="normal"))
     assert not torch.equal(model.tensor(INPUT)[32_000:], model.tensor(OUTPUT)[32_000:])
     assert facts.identical_rows == 0
+
+
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [
+        ({"method": "meen"}, "method 'meen': unknown"),
+        ({"head_method": "distil"}, "makes no output rows"),
+        ({"method": "frequency"}, "needs counts, which a recipe has only after this stage"),
+    ],
+)
+def test_a_recipe_is_told_what_its_methods_lack(settings: dict[str, str], what: str) -> None:
+    with pytest.raises(ValidationError, match=what):
+        EmbedSettings.model_validate(settings)
+
+
+def test_rows_of_a_recipe_can_be_padded(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
+    model, facts = expand(tmp_path, inputs, EmbedSettings(pad_to_multiple_of=64))
+    assert model.entry(INPUT).shape == (32_064, 4)
+    assert facts.padded == 60
 
 
 def test_a_model_of_another_tokenizer_is_refused(

@@ -7,28 +7,25 @@ fixed standard deviation, which is Mixtral's `initializer_range`, 0.02.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import torch
 
-if TYPE_CHECKING:
-    import torch
+from .added import Added
+from .methods import Role
 
 __all__ = ["normal_rows"]
 
 
-def normal_rows(base_VD: torch.Tensor, count: int, std: float, seed: int) -> torch.Tensor:
-    """Draw `count` rows.
+def normal_rows(
+    base_VD: torch.Tensor, added: Added, role: Role, seed: int, *, std: float = 0.02
+) -> torch.Tensor:
+    """Draw a row for each piece.
 
     Args:
-        base_VD: Gives width and dtype.
-        count: N, rows to draw.
-        std: Standard deviation of every number.
+        base_VD: Gives the width.
+        added: Gives their number.
+        role: The two matrices get other draws: they must not start as copies of each other.
         seed: Decides the draw.
-
-    Returns:
-        Rows of shape (N, D) in base_VD's dtype.
+        std: Standard deviation of every number.
     """
-    import torch
-
-    generator = torch.Generator().manual_seed(seed)
-    rows_ND = torch.randn((count, base_VD.shape[1]), generator=generator) * std
-    return rows_ND.to(base_VD.dtype)
+    generator = torch.Generator().manual_seed(2 * seed + (role == "output"))
+    return torch.randn((len(added), base_VD.shape[1]), generator=generator) * std

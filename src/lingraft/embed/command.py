@@ -1,0 +1,294 @@
+"""`lingraft embed expand` on plain folders: any model, any extended tokenizer, without a recipe."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import StaleError, UsageError, VerifyError
+from ..manifest import Identity, canonical_json, file_sha256, read_manifest
+from ..models import ModelFolder
+from ..progress import Reporter, SilentReporter
+from ..shards import INDEX_NAME
+from ..stages import find_stage
+from ..store import Draft, disk_errors, lock_folder, open_draft, require_space
+from .expanding import Choice, check_choice, expand_into
+from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT
+from .probing import PROBE
+from .settings import EmbedFacts, Option
+from .sources import Source, read_source
+from .writing import plan_growth, space_needed
+
+__all__ = ["ExpandResult", "expand"]
+
+_MOST_MULTIPLE = 65_536
+
+
+@dataclass(frozen=True)
+class ExpandResult:
+    """An expanded model.
+
+    Attributes:
+        folder: Where it lies: a model folder with a manifest and the extended tokenizer.
+        was_done: Whether it was there already, made in the same way.
+        facts: What was done.
+    """
+
+    folder: Path
+    was_done: bool
+    facts: EmbedFacts
+
+
+def expand(
+    *,
+    model: str | Path,
+    tokenizer: str | Path,
+    out: str | Path,
+    method: str | None = None,
+    head_method: str | None = None,
+    options: Mapping[str, Option] | None = None,
+    head_options: Mapping[str, Option] | None = None,
+    counts: str | Path | None = None,
+    donor: str | Path | None = None,
+    base_tokenizer: str | Path | None = None,
+    tie_break: bool = True,
+    pad_to_multiple_of: int = 1,
+    seed: int = 17,
+    plots: bool = False,
+    redo: bool = False,
+    reporter: Reporter | None = None,
+) -> ExpandResult:
+    """Give a model rows for the pieces that an extended tokenizer adds; base rows stay as they are.
+
+    Args:
+        model: Folder of the base model.
+        tokenizer: Folder of the extended tokenizer.
+        out: Folder to write; it must not hold anything else.
+        method: Makes input rows, and those of a tied head; None: the default.
+        head_method: Makes head rows; None: the default.
+        options: Of `method`.
+        head_options: Of `head_method`.
+        counts: Token folder that the extended tokenizer encoded, for methods that need text.
+        donor: Folder of a model that knows the new pieces, for methods that need one.
+        base_tokenizer: File or folder of the base's tokenizer; None: in the model's folder.
+        tie_break: Whether pieces with the same parts get rows that differ.
+        pad_to_multiple_of: Rows become a multiple of this.
+        seed: Decides every draw.
+        plots: Whether a page of plots is written into the folder, too.
+        redo: Make it again where `out` holds one made in another way.
+        reporter: Where progress goes.
+
+    Raises:
+        InputError: Model or tokenizer cannot be used, or do not belong together.
+        UsageError: The call does not fit together, or `out` holds something else.
+        StaleError: `out` holds a model that was expanded in another way.
+        DiskFullError: There is no room; told before the first byte.
+    """
+    names = (method or INPUT_DEFAULT, head_method or OUTPUT_DEFAULT)
+    settings = (dict(options or {}), dict(head_options or {}))
+    choice = Choice(*names, *settings, tie_break, pad_to_multiple_of, _path(donor))
+    paths = (Path(model).expanduser(), Path(tokenizer).expanduser())
+    folder = Path(out).expanduser().absolute()
+    _check(*paths, folder, choice)
+    source = read_source(*paths, tokens=_path(counts), base=_path(base_tokenizer))
+    _check_head(source, choice, head_method)
+    return _carry_out(source, choice, seed, folder, reporter, plots=plots, redo=redo)
+
+
+def _carry_out(
+    source: Source,
+    choice: Choice,
+    seed: int,
+    folder: Path,
+    reporter: Reporter | None,
+    *,
+    plots: bool,
+    redo: bool,
+) -> ExpandResult:
+    teller = reporter or SilentReporter()
+    check_choice(choice, source)
+    identity, inputs = _identity(source, choice, seed), _inputs(source)
+    with disk_errors(folder, place="--out DIR"), _locked(folder):
+        done = None if redo else _finished(folder, identity, inputs)
+        if done is not None:
+            return ExpandResult(folder, was_done=True, facts=done)
+        _refuse_foreign(folder)
+        _require_space(source, choice, folder)
+        draft = open_draft(folder, identity, teller, resumable=False)
+        if draft.is_sealed:  # by a run that was killed before the rename; its inputs may differ
+            shutil.rmtree(draft.path)
+            draft = open_draft(folder, identity, teller, resumable=False)
+        try:
+            facts = _fill(source, choice, draft, inputs, plots=plots)
+        except BaseException:
+            shutil.rmtree(draft.path, ignore_errors=True)  # nothing in it can be gone on with
+            raise
+    return ExpandResult(folder, was_done=False, facts=facts)
+
+
+def _fill(
+    source: Source, choice: Choice, draft: Draft, inputs: Mapping[str, Any], *, plots: bool
+) -> EmbedFacts:
+    start_s = time.monotonic()
+    facts, written = expand_into(source, choice, draft)
+    for shard in written.linked:
+        if (draft.path / shard).samefile(source.model.path / shard):
+            draft.set_aside(shard)  # the base's own file: hashing it would read all of it
+    if plots:
+        from .page import write_page
+
+        place, name = draft.path / "plots", draft.final.name
+        write_page(source, draft.path, place, name, facts.model_dump(mode="json"))
+        draft.set_aside("plots/*")
+    time_s = round(time.monotonic() - start_s, 3)
+    draft.seal(facts, {"time_s": time_s, "inputs": dict(inputs)})
+    return facts
+
+
+def _path(name: str | Path | None) -> Path | None:
+    return None if name is None else Path(name).expanduser()
+
+
+def _check(model: Path, tokenizer: Path, out: Path, choice: Choice) -> None:
+    """Refuse what cannot be meant."""
+    if not 1 <= choice.multiple <= _MOST_MULTIPLE:
+        raise UsageError(f"pad-to-multiple-of {choice.multiple}: expected 1 to {_MOST_MULTIPLE:,}.")
+    if model.suffix == ".gguf":
+        raise UsageError(
+            f"{model}: a GGUF file; expected a model folder.",
+            effect="Its packed weights have no rows that could be added to.",
+            way_out=f"Unpack it first: lingraft embed from-gguf --model {model} --out DIR.",
+        )
+    for option, path in (("--model", model), ("--tokenizer", tokenizer)):
+        if not path.is_dir():
+            raise UsageError(f"{path}: no such folder.", way_out=f"Check {option} DIR.")
+        if path.resolve().is_relative_to(out.resolve()):
+            raise UsageError(
+                f"{out}: is {option}, or holds it.",
+                effect="The input would be overwritten.",
+                way_out="Name another folder with --out.",
+            )
+
+
+def _check_head(source: Source, choice: Choice, head_method: str | None) -> None:
+    """Refuse a head's method where another one makes its rows."""
+    if head_method is None:
+        return
+    if source.matrices.tied:
+        raise UsageError(
+            f"{source.model.path}: its head is tied to its input rows; --head-method "
+            f"{head_method} would have nothing to make.",
+            way_out="Leave --head-method out.",
+        )
+    if choice.method == PROBE:
+        raise UsageError(
+            "the probe chooses the head's method, too.",
+            way_out="Leave --head-method out, or name the pairs: --option "
+            "candidates=mean/mean,calibrated/char-length.",
+        )
+
+
+def _identity(source: Source, choice: Choice, seed: int) -> Identity:
+    settings = {
+        "method": choice.method,
+        "head_method": None if source.matrices.tied else choice.head_method,
+        "options": dict(choice.options),
+        "head_options": dict(choice.head_options),
+        "tie_break": choice.tie_break,
+        "pad_to_multiple_of": choice.multiple,
+    }
+    inputs = {"model": _fingerprint(source.model), "tokenizer": source.digest}
+    if source.tokens is not None:
+        inputs["tokens"] = file_sha256(source.tokens / INDEX_NAME)
+    if choice.donor is not None:
+        inputs["donor"] = _fingerprint(ModelFolder(choice.donor))
+    version = find_stage("embed").version
+    return Identity(
+        stage="embed", stage_version=version, settings=settings, seed=seed, inputs=inputs
+    )
+
+
+def _fingerprint(model: ModelFolder) -> str:
+    """Digest of a model: its artefact's, or of config and headers where there is no manifest."""
+    if (model.path / "manifest.json").is_file():
+        return read_manifest(model.path).digest
+    shards = {
+        shard: [[e.name, e.dtype, list(e.shape)] for e in model.entries(shard)]
+        for shard in model.shards
+    }
+    content = canonical_json({"config": model.config, "shards": shards})
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _inputs(source: Source) -> dict[str, list[int]]:
+    """Sizes and times of the model's files, so that a change between two runs is noticed."""
+    stats = {shard: (source.model.path / shard).stat() for shard in source.model.shards}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+
+
+def _finished(folder: Path, identity: Identity, inputs: Mapping[str, Any]) -> EmbedFacts | None:
+    """Give the facts of a model that was expanded in this very way; None: there is none.
+
+    Raises:
+        StaleError: There is one that was expanded in another way.
+    """
+    if not (folder / "manifest.json").is_file():
+        return None
+    manifest = _read_own(folder)
+    changes = identity.changes_from(manifest.identity)
+    if not changes and manifest.circumstances.get("inputs") != inputs:
+        changes = ["files of the model were written since"]
+    if changes:
+        raise StaleError(
+            f"{folder}: holds a model that was expanded differently: {'; '.join(changes)}.",
+            way_out="Name another folder with --out, or give --redo to replace it.",
+        )
+    return EmbedFacts.model_validate(manifest.facts)
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Refuse to write over anything that is no expanded model.
+
+    Raises:
+        UsageError: There is something else.
+    """
+    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
+        return
+    _read_own(folder)
+
+
+def _read_own(folder: Path) -> Any:
+    try:
+        manifest = read_manifest(folder)
+    except VerifyError:
+        manifest = None
+    if manifest is None or manifest.identity.stage != "embed":
+        raise UsageError(
+            f"{folder}: holds something else than an expanded model.",
+            effect="It would be overwritten.",
+            way_out="Name another folder with --out, or remove this one.",
+        )
+    return manifest
+
+
+def _require_space(source: Source, choice: Choice, folder: Path) -> None:
+    added = source.added
+    growth = plan_growth(source.matrices, added.num_base, len(added), choice.multiple)
+    require_space(folder, space_needed(source.model, source.matrices, growth, folder))
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Hold the place of `folder` for this process."""
+    lock = folder.with_name(f".lock-{folder.name}")
+    with lock_folder(lock, place="--out DIR", other="--out OTHER"):
+        try:
+            yield
+        finally:
+            shutil.rmtree(lock, ignore_errors=True)
