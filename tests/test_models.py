@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from lingraft.errors import InputError
+from lingraft.manifest import file_sha256
 from lingraft.models import (
     ModelFolder,
     TensorEntry,
@@ -17,6 +18,7 @@ from lingraft.models import (
     write_index,
     write_shard,
 )
+from lingraft.weights import row_slices
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -156,3 +158,142 @@ def test_a_model_that_transformers_cannot_load_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "nonsense"}), encoding="utf-8")
     with pytest.raises(InputError, match="transformers cannot load it"):
         load_causal_lm(tmp_path)
+
+
+def test_rows_are_read_without_the_rest(tmp_path: Path) -> None:
+    model = folder_of(tmp_path, 24)
+    assert model.rows("a", 1, 2).tolist() == [[3, 4, 5]]
+    assert model.rows("b", 1, 3).tolist() == [1, 1]
+    assert model.read("a", 2, 3).tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_numbers_that_are_not_finite_are_told_where_they_are(tmp_path: Path, bad: float) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    rows = torch.zeros(4, 3)
+    rows[2, 1] = bad
+    save_file({"a": rows}, tmp_path / "model.safetensors")
+    model = ModelFolder(tmp_path)
+    model.tensor("a")
+    with pytest.raises(InputError, match=r"tensor 'a': .* not finite, first in row\(s\) 2"):
+        model.tensor("a", finite=True)
+
+
+def edit_index(folder: Path, **places: str | None) -> None:
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["weight_map"] |= {name: shard for name, shard in places.items() if shard}
+    for name in [name for name, shard in places.items() if shard is None]:
+        del index["weight_map"][name]
+    path.write_text(json.dumps(index), encoding="utf-8")
+
+
+def test_an_index_that_names_a_missing_tensor_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, 24)
+    edit_index(tmp_path, z="model-00002-of-00002.safetensors")
+    with pytest.raises(InputError, match=r"tensor 'z' in .*; it is in no shard"):
+        ModelFolder(tmp_path)
+
+
+def test_an_index_that_names_the_wrong_shard_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, 24)
+    edit_index(tmp_path, b="model-00001-of-00002.safetensors")
+    with pytest.raises(InputError, match="it is in model-00002-of-00002"):
+        ModelFolder(tmp_path)
+
+
+def test_a_tensor_that_the_index_does_not_name_is_refused(tmp_path: Path) -> None:
+    folder_of(tmp_path, 24)
+    edit_index(tmp_path, c=None)
+    with pytest.raises(InputError, match="holds tensor 'c', which the index does not name"):
+        ModelFolder(tmp_path)
+
+
+def test_a_tensor_in_two_shards_is_refused(tmp_path: Path) -> None:
+    model = folder_of(tmp_path, 24)
+    write_shard(tmp_path / model.shards[1], ENTRIES, lambda e: TENSORS[e.name])
+    with pytest.raises(InputError, match="tensor 'a' is in two shards"):
+        ModelFolder(tmp_path)
+
+
+def test_a_header_whose_sizes_disagree_is_refused(tmp_path: Path) -> None:
+    head = b'{"a":{"dtype":"F32","shape":[2,2],"data_offsets":[0,8]}}'
+    content = len(head).to_bytes(8, "little") + head + bytes(8)
+    (tmp_path / "model.safetensors").write_bytes(content)
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match=r"8 bytes; its shape \[2, 2\] in F32 needs 16"):
+        ModelFolder(tmp_path)
+
+
+def test_a_file_that_shrinks_while_it_is_read_is_told(tmp_path: Path) -> None:
+    model = folder_of(tmp_path, 1 << 20)
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(InputError, match="ends inside tensor 'c'"):
+        model.tensor("c")
+
+
+def bin_folder(folder: Path, content: object, **options: bool) -> Path:
+    (folder / "config.json").write_text("{}", encoding="utf-8")
+    torch.save(content, folder / "pytorch_model.bin", **options)
+    return folder
+
+
+def test_a_bin_model_is_read_by_rows(tmp_path: Path) -> None:
+    model = ModelFolder(bin_folder(tmp_path, TENSORS))
+    assert not model.is_safetensors
+    assert model.all_entries() == ENTRIES
+    assert torch.equal(model.tensor("b"), TENSORS["b"])
+    assert model.rows("a", 0, 1).tolist() == [[0, 1, 2]]
+
+
+def test_a_sharded_bin_model_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    shards = {name: f"pytorch_model-{name}.bin" for name in TENSORS}
+    for name, shard in shards.items():
+        torch.save({name: TENSORS[name]}, tmp_path / shard)
+    index = json.dumps({"weight_map": shards})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(index, encoding="utf-8")
+    model = ModelFolder(tmp_path)
+    assert len(model.shards) == 3
+    assert torch.equal(model.tensor("c"), TENSORS["c"])
+
+
+class Surprise:
+    def __reduce__(self) -> tuple[object, ...]:
+        return print, ("code that was run",)
+
+
+@pytest.mark.parametrize("content", [{"a": Surprise()}, {"a": 1}, [TENSORS["a"]]])
+def test_a_bin_file_of_more_than_tensors_is_refused(
+    tmp_path: Path, content: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(InputError, match="tensors"):
+        ModelFolder(bin_folder(tmp_path, content))
+    assert "code that was run" not in capsys.readouterr().out
+
+
+def test_a_bin_file_of_the_format_before_zip_is_refused(tmp_path: Path) -> None:
+    folder = bin_folder(tmp_path, TENSORS, _use_new_zipfile_serialization=False)
+    with pytest.raises(InputError, match="cannot be read as tensors alone"):
+        ModelFolder(folder)
+
+
+def test_a_bin_tensor_of_an_unknown_dtype_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="tensor 'a' is bool"):
+        ModelFolder(bin_folder(tmp_path, {"a": torch.zeros(2, dtype=torch.bool)}))
+
+
+def test_a_shard_is_written_from_pieces(tmp_path: Path) -> None:
+    pieces = {name: torch.split(tensor.flatten(), 2) for name, tensor in TENSORS.items()}
+    sha256 = write_shard(tmp_path / "x.safetensors", ENTRIES, lambda e: iter(pieces[e.name]))
+    whole = write_shard(tmp_path / "y.safetensors", ENTRIES, lambda e: TENSORS[e.name])
+    assert sha256 == whole == file_sha256(tmp_path / "x.safetensors")
+    assert torch.equal(load_file(tmp_path / "x.safetensors")["a"], TENSORS["a"])
+
+
+@pytest.mark.parametrize(
+    ("shape", "expected"), [((5, 2), [(0, 2), (2, 4), (4, 5)]), ((2, 9), [(0, 1), (1, 2)])]
+)
+def test_rows_are_cut_into_slices(shape: tuple[int, ...], expected: list[tuple[int, int]]) -> None:
+    assert list(row_slices(TensorEntry("a", "F32", shape), items=4)) == expected

@@ -17,6 +17,7 @@ from lingraft.store import (
     lock_folder,
     open_artefact,
     open_draft,
+    require_space,
     verify_artefact,
     write_json,
 )
@@ -38,6 +39,43 @@ def test_a_sealed_draft_is_an_artefact_with_its_files_hashed(tmp_path: Path) -> 
     assert open_artefact(artefact.path) == artefact
     assert artefact.file("a.json").read_text(encoding="utf-8") == "[\n 1\n]\n"
     assert not draft.path.exists()
+
+
+def test_space_that_is_there_is_enough_and_space_that_is_not_is_refused(tmp_path: Path) -> None:
+    require_space(tmp_path / "not" / "yet", 1)
+    with pytest.raises(DiskFullError, match=r"not: 1000000000\.00 GB are to be written.*\n.*Not"):
+        require_space(tmp_path / "not", 10**18)
+
+
+def test_a_hash_that_is_known_is_not_taken_again(tmp_path: Path) -> None:
+    draft = draft_in(tmp_path)
+    write_json(draft.path / "a.json", [1])
+    draft.know_sha256("a.json", "f" * 64)
+    assert draft.seal(Facts(), {}).manifest.files[0].sha256 == "f" * 64
+
+
+@pytest.mark.parametrize("error", [None, errno.EXDEV, errno.ENOSPC])
+def test_a_file_that_cannot_be_linked_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: int | None
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.EXDEV, "no link")
+
+    def fail(*_: object) -> int:
+        assert error is not None
+        raise OSError(error, os.strerror(error))
+
+    (tmp_path / "a").write_bytes(b"content" * 99)
+    monkeypatch.setattr(os, "link", refuse)
+    if error is not None:
+        monkeypatch.setattr(os, "copy_file_range", fail)
+    if error == errno.ENOSPC:
+        with pytest.raises(OSError, match="No space"):
+            link_or_copy(tmp_path / "a", tmp_path / "b")
+        return
+    link_or_copy(tmp_path / "a", tmp_path / "b")
+    assert (tmp_path / "b").read_bytes() == b"content" * 99
+    assert not (tmp_path / "b").samefile(tmp_path / "a")
 
 
 def test_scratch_is_not_part_of_the_artefact(tmp_path: Path) -> None:

@@ -1,27 +1,24 @@
-"""Model folders as Hugging Face lays them out, read and written one tensor at a time.
+"""Model folders as Hugging Face lays them out, read and written one slice at a time.
 
-A checkpoint of 88 GB is handled in the memory of one tensor: headers are read without the
-data, a shard's header is written before its first tensor, and shards that do not change are
-linked, not parsed. Parameter names are the published ones
-(`model.layers.0.block_sparse_moe.experts.0.w1.weight` for Mixtral).
+A checkpoint of 88 GB is handled in the memory of a few slices of one tensor: headers are read
+without the data, tensors by ranges of rows, and shards that do not change are linked, not parsed.
+Parameter names are the published ones (`model.layers.0.block_sparse_moe.experts.0.w1.weight` for
+Mixtral).
 
-Source of the file format: safetensors (u64 header length, JSON header, raw little-endian
-data); of the index: transformers' `model.safetensors.index.json`.
+Source of the index: transformers' `model.safetensors.index.json`; `pytorch_model.bin` is read too.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import struct
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
 from .store import link_or_copy, write_json
+from .weights import TensorEntry, WeightFile, open_weights, require_finite, write_shard
 
 if TYPE_CHECKING:
     import torch
@@ -39,67 +36,59 @@ __all__ = [
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_BIN_INDEX = "pytorch_model.bin.index.json"
+_BIN_SINGLE = "pytorch_model.bin"
 TOKENIZER_FILES = (
     "tokenizer.model",
     "tokenizer.json",
     "tokenizer_config.json",
     "special_tokens_map.json",
 )
-_ITEM_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1}
-_MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
-
-
-@dataclass(frozen=True)
-class TensorEntry:
-    """One tensor, as a header describes it; `dtype` in safetensors' words (`BF16`)."""
-
-    name: str
-    dtype: str
-    shape: tuple[int, ...]
-
-    @property
-    def num_items(self) -> int:
-        """Numbers in the tensor."""
-        count = 1
-        for size in self.shape:
-            count *= size
-        return count
-
-    @property
-    def size_bytes(self) -> int:
-        """Bytes of its data."""
-        return self.num_items * _ITEM_BYTES[self.dtype]
 
 
 class ModelFolder:
     """A model on disk: config, which shard holds which tensor, and the tensors themselves."""
 
     def __init__(self, path: Path) -> None:
-        """Open a folder; reads JSON only.
+        """Open a folder; reads JSON and headers only.
 
         Raises:
-            InputError: There is no config.json, or no safetensors weights, or one of them is
-                damaged.
+            InputError: There is no config.json, or there are no weights, or index and shards do
+                not say the same, or a file is damaged.
         """
         self.path = path
         self.config: dict[str, Any] = _read_json(path / "config.json")
-        if (path / INDEX).is_file():
-            self.weight_map = _weight_map(path / INDEX)
-        elif (path / SINGLE).is_file():
-            self.weight_map = {entry.name: SINGLE for entry in _read_header(path / SINGLE)}
+        self._files: dict[str, WeightFile] = {}
+        indexes = [name for name in (INDEX, _BIN_INDEX) if (path / name).is_file()]
+        singles = [name for name in (SINGLE, _BIN_SINGLE) if (path / name).is_file()]
+        if indexes:
+            self.weight_map = _weight_map(path / indexes[0])
+        elif singles:
+            self.weight_map = dict.fromkeys(self._file(singles[0]).entries, singles[0])
         else:
             raise InputError(
-                f"{path}: no {SINGLE} and no {INDEX}; expected a model in safetensors.",
-                way_out="Convert other formats with transformers: save_pretrained writes this.",
+                f"{path}: no {SINGLE} and no {INDEX}, nor {_BIN_SINGLE}; expected a model's "
+                "weights.",
+                way_out="Convert other formats with transformers: save_pretrained writes these.",
             )
         missing = [s for s in self.shards if not (path / s).is_file()]
         if missing:
-            raise InputError(f"{path}: shard '{missing[0]}' of the index is missing.")
+            raise InputError(
+                f"{path}: shard '{missing[0]}' of the index is missing "
+                f"({len(missing)} of {len(self.shards)}).",
+                way_out="Fetch the missing files.",
+            )
+        _compare_index(path, self.weight_map, {s: self._file(s).entries for s in self.shards})
 
     @property
     def shards(self) -> list[str]:
         """Names of the weight files, in order."""
         return sorted(set(self.weight_map.values()))
+
+    @property
+    def is_safetensors(self) -> bool:
+        """Whether every shard is a safetensors file, so that it can be linked as it is."""
+        return all(shard.endswith(".safetensors") for shard in self.shards)
 
     @cached_property
     def _entries(self) -> dict[str, TensorEntry]:
@@ -107,7 +96,7 @@ class ModelFolder:
 
     def entries(self, shard: str) -> list[TensorEntry]:
         """What a shard's header lists, in the order of the data."""
-        return _read_header(self.path / shard)
+        return list(self._file(shard).entries.values())
 
     def entry(self, name: str) -> TensorEntry:
         """Describe one tensor.
@@ -123,13 +112,28 @@ class ModelFolder:
         """Every tensor of the model."""
         return list(self._entries.values())
 
-    def tensor(self, name: str) -> torch.Tensor:
-        """Read one tensor, in its own dtype."""
-        from safetensors import safe_open
+    def tensor(self, name: str, *, finite: bool = False) -> torch.Tensor:
+        """Read one tensor, in its own dtype; with `finite`, refuse NaN and infinity."""
+        entry = self.entry(name)
+        whole = self.read(name, 0, entry.num_items).reshape(entry.shape)
+        if finite:
+            require_finite(f"{self.path}: tensor '{name}'", whole)
+        return whole
 
-        shard = self.weight_map.get(self.entry(name).name, SINGLE)
-        with safe_open(self.path / shard, "pt") as file:
-            return file.get_tensor(name)  # type: ignore[no-any-return]
+    def rows(self, name: str, first: int, last: int) -> torch.Tensor:
+        """Read the rows [first, last) of one tensor, in its own dtype."""
+        entry = self.entry(name)
+        items = self.read(name, first * entry.row_items, (last - first) * entry.row_items)
+        return items.reshape(last - first, *entry.shape[1:])
+
+    def read(self, name: str, first: int, count: int) -> torch.Tensor:
+        """Read `count` numbers of a tensor from number `first` on, flat, in its own dtype."""
+        return self._file(self.weight_map[self.entry(name).name]).read(name, first, count)
+
+    def _file(self, shard: str) -> WeightFile:
+        if shard not in self._files:
+            self._files[shard] = open_weights(self.path / shard)
+        return self._files[shard]
 
 
 def plan_shards(entries: Iterable[TensorEntry], max_bytes: int) -> dict[str, list[TensorEntry]]:
@@ -150,44 +154,6 @@ def plan_shards(entries: Iterable[TensorEntry], max_bytes: int) -> dict[str, lis
         return {SINGLE: shards[0]}
     total = len(shards)
     return {f"model-{i:05d}-of-{total:05d}.safetensors": s for i, s in enumerate(shards, 1)}
-
-
-def write_shard(
-    path: Path,
-    entries: Iterable[TensorEntry],
-    tensor_of: Callable[[TensorEntry], torch.Tensor],
-) -> None:
-    """Write one safetensors file, holding one tensor at a time.
-
-    Args:
-        path: The file; it is there whole or not at all.
-        entries: What to write, in order. Each tensor is cast to its entry's dtype.
-        tensor_of: Gives the tensor of an entry when its turn comes.
-    """
-    import torch
-
-    entries = list(entries)
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    offset = 0
-    for entry in entries:
-        header[entry.name] = {
-            "dtype": entry.dtype,
-            "shape": list(entry.shape),
-            "data_offsets": [offset, offset + entry.size_bytes],
-        }
-        offset += entry.size_bytes
-    head = json.dumps(header, separators=(",", ":")).encode()
-    head += b" " * (-len(head) % 8)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(struct.pack("<Q", len(head)) + head)
-        for entry in entries:
-            tensor = tensor_of(entry).detach().to("cpu", _torch_dtype(entry.dtype)).contiguous()
-            assert tuple(tensor.shape) == entry.shape, f"{entry} got shape {tuple(tensor.shape)}"
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
 
 
 def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -> None:
@@ -228,22 +194,6 @@ def load_causal_lm(folder: Path, dtype: str = "float32") -> Any:
     return model.eval()
 
 
-def _torch_dtype(name: str) -> torch.dtype:
-    import torch
-
-    table = {
-        "F64": torch.float64,
-        "F32": torch.float32,
-        "BF16": torch.bfloat16,
-        "F16": torch.float16,
-        "I64": torch.int64,
-        "I32": torch.int32,
-        "U8": torch.uint8,
-        "I8": torch.int8,
-    }
-    return table[name]
-
-
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -272,42 +222,28 @@ def _is_text(value: object) -> bool:
     return isinstance(value, str)
 
 
-def _read_header(path: Path) -> list[TensorEntry]:
-    with path.open("rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else _MAX_HEADER_BYTES + 1
-        if length > _MAX_HEADER_BYTES:
-            raise InputError(f"{path}: not a safetensors file (header of {length} bytes).")
-        head = file.read(length)
-    try:
-        header = json.loads(head)
-        rows = [
-            (*spec["data_offsets"], TensorEntry(name, spec["dtype"], tuple(spec["shape"])))
-            for name, spec in header.items()
-            if name != "__metadata__"
-        ]
-        rows.sort(key=lambda row: row[0])
-        size_bytes = 8 + length + max((end for _, end, _ in rows), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: not a safetensors file: bad header ({error}).") from None
-    entries = [entry for *_, entry in rows]
-    _refuse_damaged(path, size_bytes, entries)
-    return entries
+def _compare_index(
+    path: Path, weight_map: Mapping[str, str], shards: Mapping[str, Mapping[str, TensorEntry]]
+) -> None:
+    """Refuse an index that says something else than the shards' own headers."""
+    places: dict[str, str] = {}
+    for shard, entries in shards.items():
+        for name in entries:
+            if name in places:
+                what = f"tensor '{name}' is in two shards, {places[name]} and {shard}"
+                raise _bad_index(path, what, "One of the two would be used, by chance.")
+            places[name] = shard
+    for name, shard in weight_map.items():
+        if places.get(name) != shard:
+            found = f"it is in {places[name]}" if name in places else "it is in no shard"
+            what = f"the index places tensor '{name}' in {shard}; {found}"
+            raise _bad_index(path, what, "A model without its trained weights would be made.")
+    unlisted = sorted(places.keys() - weight_map.keys())
+    if unlisted:
+        what = f"{places[unlisted[0]]} holds tensor '{unlisted[0]}', which the index does not name"
+        raise _bad_index(path, what, "It would be lost, or loaded unseen.")
 
 
-def _refuse_damaged(path: Path, size_bytes: int, entries: Sequence[TensorEntry]) -> None:
-    """Notice a broken download here, not hours later when its tensors are read."""
-    found_bytes = path.stat().st_size
-    if found_bytes != size_bytes:
-        raise InputError(
-            f"{path}: {found_bytes:,} bytes; its header speaks of {size_bytes:,}.",
-            effect="The tensors at its end would be missing.",
-            way_out="Fetch or write the file again.",
-        )
-    odd = [entry for entry in entries if entry.dtype not in _ITEM_BYTES]
-    if odd:
-        raise InputError(
-            f"{path}: tensor '{odd[0].name}' is {odd[0].dtype}; "
-            f"expected one of {', '.join(_ITEM_BYTES)}.",
-            way_out="Convert the model, as to bfloat16.",
-        )
+def _bad_index(path: Path, what: str, effect: str) -> InputError:
+    way_out = "Fetch or write the model again: its index and shards are not of one writing."
+    return InputError(f"{path}: {what}.", effect=effect, way_out=way_out)

@@ -33,6 +33,7 @@ __all__ = [
     "lock_folder",
     "open_artefact",
     "open_draft",
+    "require_space",
     "verify_artefact",
     "write_json",
     "write_text",
@@ -106,6 +107,7 @@ class Draft:
     identity: Identity
     reporter: Reporter
     _aside: list[str] = field(default_factory=list)
+    _known: dict[str, str] = field(default_factory=dict)
 
     @property
     def seed(self) -> int:
@@ -132,6 +134,10 @@ class Draft:
     def set_aside(self, pattern: str) -> None:
         """Keep files that match `pattern` out of the digest (logs with times in them)."""
         self._aside.append(pattern)
+
+    def know_sha256(self, name: str, sha256: str) -> None:
+        """Tell the hash of a file that was hashed while it was written; `seal` takes it over."""
+        self._known[name] = sha256
 
     def seal(self, facts: Facts, circumstances: dict[str, Any]) -> Artefact:
         """Hash and sync the files, write the manifest, then `finish`."""
@@ -177,9 +183,8 @@ class Draft:
                 aside.append(name)
                 continue
             _sync_file(path)
-            entries.append(
-                FileEntry(path=name, size_bytes=path.stat().st_size, sha256=file_sha256(path))
-            )
+            sha256 = self._known.get(name) or file_sha256(path)
+            entries.append(FileEntry(path=name, size_bytes=path.stat().st_size, sha256=sha256))
         return entries, aside
 
 
@@ -226,7 +231,23 @@ def link_or_copy(source: Path, target: Path) -> None:
     try:
         os.link(source.resolve(), target)
     except OSError:
-        shutil.copyfile(source, target)
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy inside the kernel; file systems that can share blocks then do so."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        left = os.fstat(reader.fileno()).st_size
+        try:
+            while left > 0 and (done := os.copy_file_range(reader.fileno(), writer.fileno(), left)):
+                left -= done
+        except OSError as error:
+            if error.errno not in (errno.EXDEV, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise
+            reader.seek(0)
+            writer.seek(0)
+            writer.truncate()
+            shutil.copyfileobj(reader, writer, 1 << 22)
 
 
 @contextmanager
@@ -293,6 +314,30 @@ def disk_errors(folder: Path, *, place: str = "--set run.folder=PATH") -> Iterat
             effect="What is finished is whole; the rest is kept as a draft.",
             way_out=f"Make space or use another disk ({place}), and run again.",
         ) from error
+
+
+def require_space(folder: Path, size_bytes: int, *, place: str = "--out DIR") -> None:
+    """Refuse work whose result has no room, before its first byte is written.
+
+    Args:
+        folder: Where the result will stand; it need not exist yet.
+        size_bytes: Bytes that will be written there, of files that are not linked.
+        place: How the message tells to name another disk.
+
+    Raises:
+        DiskFullError: Fewer bytes than these are free.
+    """
+    standing = folder.absolute()
+    while not standing.exists():
+        standing = standing.parent
+    free_bytes = shutil.disk_usage(standing).free
+    if free_bytes < size_bytes:
+        raise DiskFullError(
+            f"{folder}: {size_bytes / 1e9:.2f} GB are to be written, and {free_bytes / 1e9:.2f} GB "
+            "are free.",
+            effect="Nothing was written.",
+            way_out=f"Make space or use another disk ({place}), and run again.",
+        )
 
 
 def _is_inside(path: str | None, folder: Path) -> bool:

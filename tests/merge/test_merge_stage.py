@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pytest
 import torch
@@ -16,6 +16,8 @@ from lingraft.manifest import Facts, Identity
 from lingraft.merge import stage
 from lingraft.merge.fold import is_linear
 from lingraft.merge.settings import MergeFacts, MergeSettings
+from lingraft.merge.sums import Prepared, Sums
+from lingraft.merge.targets import Target
 from lingraft.merge.verify import fixed_prompts
 from lingraft.models import TOKENIZER_FILES, ModelFolder
 from lingraft.nf4 import round_trip
@@ -127,6 +129,7 @@ def test_facts_count_every_tensor(inputs: dict[str, Artefact], tmp_path: Path) -
     counts = (facts.tensors_merged, facts.tensors_replaced, facts.tensors_kept)
     assert counts == (32, 2, 7)
     assert facts.size_bytes == 4 * (2 * (3_072 + 24_576 + 128 + 64) + 32 + 2 * 300 * 32)
+    assert facts.max_logit_difference is not None
     assert facts.max_logit_difference < 1e-4
 
 
@@ -208,24 +211,60 @@ def test_a_wrong_merge_of_one_matrix_is_noticed(
     body: Body,
     dtype: Dtype,
 ) -> None:
-    merged = stage._Merger._merged
+    merged = Sums.merged
 
-    def forgetful(self: Any, parameter: str) -> torch.Tensor:
-        right = merged(self, parameter)
-        return self._model.tensor(parameter) if parameter == spoilt else right
+    def forgetful(
+        self: Sums, target: Target, prepared: Prepared, first: int, last: int
+    ) -> torch.Tensor:
+        if target.entry.name == spoilt:
+            part = target.part
+            return self._model.rows(part.stored, first, last)
+        return merged(self, target, prepared, first, last)
 
-    monkeypatch.setattr(stage._Merger, "_merged", forgetful)
+    monkeypatch.setattr(Sums, "merged", forgetful)
     with pytest.raises(VerifyError, match="logits of the merged model differ"):
         merge(tmp_path, inputs, body=body, dtype=dtype)
 
 
-def test_a_merge_that_is_no_number_is_noticed(tmp_path: Path) -> None:
+def test_an_adapter_with_nan_is_refused(tmp_path: Path) -> None:
     def spoil(tensors: dict[str, torch.Tensor]) -> None:
         tensors[f"{PREFIX}lm_head.weight"][5, 5] = float("nan")
 
     inputs = make_inputs(tmp_path, change=spoil)
+    with pytest.raises(InputError, match=r"lm_head\.weight'.*not finite, first in row\(s\) 5"):
+        merge(tmp_path, inputs)
+
+
+def test_a_merge_that_is_no_number_is_noticed(
+    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merged = Sums.merged
+
+    def spoil(
+        self: Sums, target: Target, prepared: Prepared, first: int, last: int
+    ) -> torch.Tensor:
+        rows = merged(self, target, prepared, first, last)
+        return rows * float("nan") if target.entry.name == f"{EXPERT}.weight" else rows
+
+    monkeypatch.setattr(Sums, "merged", spoil)
     with pytest.raises(VerifyError, match="differ by nan"):
         merge(tmp_path, inputs)
+
+
+def test_both_bodies_are_compared_where_training_saw_nf4(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    original = merge(tmp_path / "a", inputs).facts
+    nf4 = merge(tmp_path / "b", inputs, body="nf4").facts
+    for facts in (original, nf4):
+        # What quantisation moves is far more than rounding of float32.
+        assert facts["max_logit_difference"] < 1e-4
+        assert facts["max_logit_difference_other_body"] > 1e-3
+
+
+def test_one_body_is_compared_where_it_did_not(tmp_path: Path) -> None:
+    facts = merge(tmp_path, make_inputs(tmp_path, quantize="none")).facts
+    assert facts["max_logit_difference_other_body"] is None
 
 
 def test_prompts_are_spread_over_the_whole_vocabulary() -> None:

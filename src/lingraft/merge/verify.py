@@ -1,8 +1,10 @@
 """Does the merged model say what base and adapter say?
 
-The reference is computed another way than the merge: weights stay as they are, and hooks
-add (alpha / rank) (x Aᵀ) Bᵀ to what each linear map gives. The merged model is the folder,
-loaded as any user loads it. Both run in float32.
+The reference is computed another way than the merge: weights stay as they are, and
+scale (x Aᵀ) Bᵀ is added to what each linear map gives (with DoRA each output is then stretched).
+The merged weights are read back from the files that were written. Both run in float32 through the
+same modules of transformers, which stream their weights from disk: memory holds a slice of one
+matrix, not a model.
 
 The merged model is run with the reference's choice of experts: where two experts are nearly
 tied the last bit of a rounded weight decides, and a difference there says nothing about the
@@ -14,27 +16,95 @@ Shapes: T tokens, K experts a token, I inputs, O outputs, R rank.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from torch.nn.functional import linear
 
-__all__ = [
-    "TOLERANCE",
-    "add_adapter",
-    "fixed_prompts",
-    "follow_routing",
-    "record_routing",
-    "set_linears",
-]
+from ..models import ModelFolder
+from ..weights import row_slices
+from .fold import is_linear
+from .layout import EMBED_HEADS, is_mixtral
+from .streamed import routers, stream_model
+from .sums import Prepared, Sums
+from .targets import Plan, Target
+from .threads import torch_threads
+
+__all__ = ["TOLERANCE", "Comparison", "compare", "fixed_prompts"]
 
 TOLERANCE: Mapping[str, float] = {"F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
 """Largest difference of logits allowed, as a part of the largest logit, by the coarsest
 storage dtype of the merged model."""
+_COARSER = ("F32", "F16", "BF16")
 
-Pairs = Mapping[str, tuple[torch.Tensor, torch.Tensor]]
-"""A (R, I) and B (O, R) by published parameter name."""
+
+@dataclass(frozen=True)
+class Comparison:
+    """Logits of the merged model against those of base and adapter."""
+
+    difference: float
+    """Largest difference, in logits; NaN where one of them is."""
+    largest_logit: float
+    """Largest magnitude of the reference's logits."""
+    allowed: float
+    """What rounding to `dtype` explains."""
+    dtype: str
+    """The coarsest storage dtype, in safetensors' words."""
+
+    @property
+    def is_explained(self) -> bool:
+        """Whether rounding explains the difference; a difference that is no number is not."""
+        return self.difference <= self.allowed
+
+
+def compare(
+    sums: Sums,
+    plan: Plan,
+    merged: Path,
+    bodies: tuple[str, ...],
+    jobs: int,
+    report: Callable[[str], None],
+) -> dict[str, Comparison]:
+    """Run base + adapter and the merged model on fixed prompts, and compare their logits.
+
+    Args:
+        sums: Reads base and adapter.
+        plan: What was merged.
+        merged: The merged model's folder.
+        bodies: Which bases to compare with: `original`, `nf4`. The first decides the routing.
+        jobs: Threads that read and compute; a slice of a matrix is the work of one of them.
+        report: Takes a line on what is being done.
+
+    Raises:
+        UsageError: The architecture has parameters that are not known here.
+    """
+    model = ModelFolder(merged)
+    config = _read_config(merged)
+    choices: list[torch.Tensor] = []
+    expected: dict[str, torch.Tensor] = {}
+    with torch.no_grad(), torch_threads(1), ThreadPoolExecutor(jobs) as pool:
+        prompts = fixed_prompts(_vocab_size(config))
+        for body in bodies:
+            report(f"running base and adapter on {prompts.numel()} tokens ({body} body)")
+            targets = {
+                name: replace(target, packed=body == "nf4" and is_linear(name))
+                for name, target in plan.targets.items()
+            }
+            streamed = stream_model(config, _Beside(sums, targets, pool))
+            if expected:
+                _follow(streamed, choices)
+            else:
+                choices = _record(streamed)
+            expected[body] = streamed(input_ids=prompts, use_cache=False).logits
+        report("running the merged model")
+        streamed = stream_model(config, _Merged(model, pool))
+        _follow(streamed, choices)
+        logits = streamed(input_ids=prompts, use_cache=False).logits
+    dtype = max((e.dtype for e in model.all_entries()), key=_COARSER.index)
+    return {body: _compared(logits, reference, dtype) for body, reference in expected.items()}
 
 
 def fixed_prompts(vocab_size: int, count: int = 4, length: int = 32) -> torch.Tensor:
@@ -44,95 +114,134 @@ def fixed_prompts(vocab_size: int, count: int = 4, length: int = 32) -> torch.Te
     return (positions * 7919 % vocab_size).view(count, length)
 
 
-def set_linears(model: Any, weight_of: Callable[[str], torch.Tensor]) -> None:
-    """Give every linear map of a transformers model's body another weight.
-
-    Args:
-        model: A causal LM, its experts fused or not.
-        weight_of: Gives the weight (O, I) of a published parameter name.
-    """
-    for name, module in model.named_modules():
-        if not name.startswith("model.layers."):
-            continue
-        if isinstance(module, nn.Linear):
-            module.weight.copy_(weight_of(f"{name}.weight"))
-        elif _is_fused(module):
-            for e in range(module.num_experts):
-                gate, up, down = (
-                    weight_of(f"{_published(name)}.{e}.{role}.weight")
-                    for role in ("w1", "w3", "w2")
-                )
-                module.gate_up_proj[e].copy_(torch.cat([gate, up]))
-                module.down_proj[e].copy_(down)
+def _compared(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> Comparison:
+    largest = float(expected.abs().max())
+    difference = float((found - expected).abs().max())
+    return Comparison(difference, largest, TOLERANCE[dtype] * largest, dtype)
 
 
-def add_adapter(model: Any, pairs: Pairs, scale: float) -> None:
-    """Make a transformers model add the adapter's part to each linear map it belongs to."""
-    placed = 0
-    for name, module in list(model.named_modules()):
-        parameter = f"{name}.weight"
-        if isinstance(module, nn.Linear) and parameter in pairs:
-            module.register_forward_hook(_adding(*pairs[parameter], scale))
-            placed += 1
-        elif _is_fused(module):
-            experts = _SplitExperts(module, pairs, _published(name), scale)
-            model.set_submodule(name, experts)
-            placed += experts.num_pairs
-    assert placed == len(pairs), f"{placed} of {len(pairs)} pairs found their place"
+class _Merged:
+    """The weights of the merged model, as its files hold them."""
+
+    def __init__(self, model: ModelFolder, pool: Executor) -> None:
+        self._model, self._pool = model, pool
+        self._ties = {h: e for e, h in EMBED_HEADS.items() if e in model.weight_map}
+        self._known = set(model.weight_map)
+
+    def _stored(self, name: str) -> str:
+        return name if name in self._known else self._ties[name]
+
+    def has(self, name: str) -> bool:
+        return name in self._known or name in self._ties
+
+    def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        name = self._stored(name)
+
+        def part(rows: tuple[int, int]) -> torch.Tensor:
+            return linear(x, self._model.rows(name, *rows).float())
+
+        return torch.cat(list(self._pool.map(part, row_slices(self._model.entry(name)))), -1)
+
+    def lookup(self, ids: torch.Tensor, name: str) -> torch.Tensor:
+        name = self._stored(name)
+        return _look_up(ids, lambda i: self._model.rows(name, i, i + 1)[0].float())
+
+    def tensor(self, name: str) -> torch.Tensor:
+        return self._model.tensor(self._stored(name)).float()
 
 
-def _is_fused(module: nn.Module) -> bool:
-    return hasattr(module, "gate_up_proj") and hasattr(module, "num_experts")
+class _Beside:
+    """The weights of the base, with the adapter beside them, not in them."""
+
+    def __init__(self, sums: Sums, targets: Mapping[str, Target], pool: Executor) -> None:
+        self._sums, self._targets, self._pool = sums, targets, pool
+        self._last: tuple[str, Prepared] | None = None
+        self._ties = {h: e for e, h in EMBED_HEADS.items() if e in targets}
+
+    def _target(self, name: str) -> Target:
+        return self._targets[name if name in self._targets else self._ties[name]]
+
+    def has(self, name: str) -> bool:
+        return name in self._targets or name in self._ties
+
+    def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        target = self._target(name)
+        prepared = self._prepared(target)
+        factors = prepared.factors
+        inner = linear(x, factors.right) * factors.scale if factors is not None else None
+
+        def part(span: tuple[int, int]) -> torch.Tensor:
+            rows = self._rows(target, prepared, *span)
+            result = linear(x, rows)
+            if factors is None or inner is None:
+                return result
+            left = factors.left[slice(*span)]
+            result = result + linear(inner, left)
+            if factors.magnitude is None:
+                return result
+            length = (rows + factors.scale * left @ factors.right).norm(dim=1)
+            stretched: torch.Tensor = result * (factors.magnitude[slice(*span)] / length)
+            return stretched
+
+        return torch.cat(list(self._pool.map(part, row_slices(target.entry))), -1)
+
+    def lookup(self, ids: torch.Tensor, name: str) -> torch.Tensor:
+        target = self._target(name)
+        prepared = self._prepared(target)
+        factors = prepared.factors
+
+        def row_of(i: int) -> torch.Tensor:
+            row = self._rows(target, prepared, i, i + 1)[0]
+            if factors is None:
+                return row
+            return row + factors.scale * factors.left[i] @ factors.right
+
+        return _look_up(ids, row_of)
+
+    def tensor(self, name: str) -> torch.Tensor:
+        target = self._target(name)
+        prepared = self._prepared(target)
+        parts = [
+            self._sums.merged(target, prepared, first, last).float()
+            for first, last in row_slices(target.entry)
+        ]
+        return torch.cat(parts).reshape(target.entry.shape)
+
+    def _prepared(self, target: Target) -> Prepared:
+        """Prepare a target; the last one is remembered."""
+        name = target.entry.name
+        if self._last is None or self._last[0] != name:
+            self._last = (name, self._sums.prepare(target))
+        return self._last[1]
+
+    def _rows(self, target: Target, prepared: Prepared, first: int, last: int) -> torch.Tensor:
+        """Rows of the weight alone, with those that training replaced."""
+        change = target.change
+        rows = self._sums.replaced(target, prepared, first, last)
+        if change is None or not change.tokens:
+            return rows
+        for n, i in enumerate(change.token_ids):
+            if first <= i < last:
+                rows[i - first] = self._sums.tokens(change)[n]
+        return rows
 
 
-def _published(name: str) -> str:
-    return name.replace(".mlp.experts", ".block_sparse_moe.experts")
+def _look_up(ids: torch.Tensor, row_of: Callable[[int], torch.Tensor]) -> torch.Tensor:
+    found = {i: row_of(i) for i in set(ids.flatten().tolist())}
+    return torch.stack([found[i] for i in ids.flatten().tolist()]).view(*ids.shape, -1)
 
 
-def _adding(a_RI: torch.Tensor, b_OR: torch.Tensor, scale: float) -> Callable[..., torch.Tensor]:
-    def hook(_: nn.Module, inputs: tuple[torch.Tensor], output: torch.Tensor) -> torch.Tensor:
-        return output + scale * (inputs[0] @ a_RI.T) @ b_OR.T
+def _read_config(folder: Path) -> Any:
+    from transformers import AutoConfig
 
-    return hook
-
-
-class _SplitExperts(nn.Module):
-    """transformers' fused experts, computed plainly, with the adapter beside each matrix."""
-
-    def __init__(self, experts: Any, pairs: Pairs, published: str, scale: float) -> None:
-        super().__init__()
-        self._experts, self._scale = experts, scale
-        self._pairs = {
-            (e, role): pairs[key]
-            for e in range(experts.num_experts)
-            for role in ("w1", "w2", "w3")
-            if (key := f"{published}.{e}.{role}.weight") in pairs
-        }
-        self.num_pairs = len(self._pairs)
-
-    def forward(
-        self, hidden: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
-    ) -> torch.Tensor:
-        result = torch.zeros_like(hidden)
-        for e in range(self._experts.num_experts):
-            token, rank = (top_k_index == e).nonzero(as_tuple=True)
-            x = hidden[token]
-            gate_weight, up_weight = self._experts.gate_up_proj[e].chunk(2)
-            gate = linear(x, gate_weight) + self._low_rank(x, e, "w1")
-            up = linear(x, up_weight) + self._low_rank(x, e, "w3")
-            inner = self._experts.act_fn(gate) * up
-            output = linear(inner, self._experts.down_proj[e]) + self._low_rank(inner, e, "w2")
-            result.index_add_(0, token, output * top_k_weights[token, rank, None])
-        return result
-
-    def _low_rank(self, x: torch.Tensor, expert: int, role: str) -> torch.Tensor | float:
-        if (expert, role) not in self._pairs:
-            return 0.0
-        a_RI, b_OR = self._pairs[expert, role]
-        return self._scale * (x @ a_RI.T) @ b_OR.T
+    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
 
 
-def record_routing(model: Any) -> list[torch.Tensor]:
+def _vocab_size(config: Any) -> int:
+    return int(config.get_text_config().vocab_size)
+
+
+def _record(model: Any) -> list[torch.Tensor]:
     """Give a list that collects each router's choice (T, K) as the model runs."""
     choices: list[torch.Tensor] = []
     for router in _routers(model):
@@ -140,21 +249,21 @@ def record_routing(model: Any) -> list[torch.Tensor]:
     return choices
 
 
-def follow_routing(model: Any, choices: list[torch.Tensor]) -> None:
+def _follow(model: Any, choices: list[torch.Tensor]) -> None:
     """Make a model's routers choose as recorded, with shares of their own."""
     for router, choice in zip(_routers(model), choices, strict=True):
         router.register_forward_hook(_choosing(choice))
 
 
+def _routers(model: Any) -> list[Any]:
+    """Give the routers whose shares are known here: Mixtral's, a softmax over the chosen."""
+    return routers(model) if is_mixtral(model.config.to_dict()) else []
+
+
 def _choosing(choice_TK: torch.Tensor) -> Callable[..., tuple[torch.Tensor, ...]]:
-    def hook(_: nn.Module, __: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
+    def hook(_: Any, __: Any, output: tuple[torch.Tensor, ...]) -> tuple[torch.Tensor, ...]:
         logits = output[0]
         shares = logits.float().softmax(-1).gather(1, choice_TK)
         return logits, shares / shares.sum(-1, keepdim=True), choice_TK
 
     return hook
-
-
-def _routers(model: Any) -> list[nn.Module]:
-    layers = model.model.layers
-    return [layer.mlp.gate for layer in layers if hasattr(layer.mlp, "gate")]
