@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lingraft import nf4
 from lingraft.errors import InputError
 from lingraft.nf4 import dequantize, packed_bytes, quantize, round_trip, stack
 
@@ -87,3 +88,15 @@ def test_a_weight_with_a_number_that_is_not_finite_is_refused(bad: float) -> Non
     weight[5] = bad
     with pytest.raises(InputError, match="not finite"):
         quantize(weight)
+
+
+def test_a_gpu_without_triton_is_told_of(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("lingraft.nf4.find_spec", lambda name: None)
+    nf4.has_kernels.cache_clear()
+    try:
+        assert not nf4.has_kernels()
+        assert "Triton is not installed" in caplog.text
+    finally:
+        nf4.has_kernels.cache_clear()

@@ -1,12 +1,20 @@
 from __future__ import annotations
 
+import json
 import math
+import os
+import signal
+import threading
+import zlib
+from collections.abc import Callable
+from dataclasses import replace
+from os import truncate
 from pathlib import Path
 
 import pytest
 import torch
 
-from lingraft.errors import InputError, LingraftError
+from lingraft.errors import InputError, LingraftError, StoppedError
 from lingraft.manifest import Identity
 from lingraft.progress import SilentReporter
 from lingraft.store import Draft, open_draft
@@ -90,11 +98,136 @@ def test_a_checkpoint_without_its_json_is_passed_over(tmp_path: Path) -> None:
     assert task.steps[0] == 4
 
 
-def test_only_the_newest_checkpoint_is_kept(tmp_path: Path) -> None:
+@pytest.mark.parametrize("keep", [1, 2, 5])
+def test_the_newest_checkpoints_are_kept(tmp_path: Path, keep: int) -> None:
     task, draft = _Task(), _draft(tmp_path)
-    fit(task.groups, PLAN, task.backward, draft)
-    names = sorted(p.name for p in draft.scratch.iterdir())
-    assert names == ["checkpoint-00000012.json", "checkpoint-00000012.safetensors"]
+    fit(task.groups, replace(PLAN, keep_checkpoints=keep), task.backward, draft)
+    steps = (4, 8, 12)[-keep:]
+    assert sorted(p.name for p in draft.scratch.iterdir()) == [
+        f"checkpoint-{step:08d}.{ending}" for step in steps for ending in ("json", "safetensors")
+    ]
+
+
+def test_no_checkpoints_are_written_where_none_are_wanted(tmp_path: Path) -> None:
+    task, draft = _Task(), _draft(tmp_path)
+    fit(task.groups, replace(PLAN, checkpoint_every=0), task.backward, draft)
+    assert not list(draft.scratch.iterdir())
+
+
+def _flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[-3] ^= 0x40
+    path.write_bytes(data)
+
+
+DAMAGE: dict[str, Callable[[Path], object]] = {
+    "a bit": lambda stem: _flip(stem.with_suffix(".safetensors")),
+    "its end": lambda stem: truncate(stem.with_suffix(".safetensors"), 99),
+    "the weights": lambda stem: stem.with_suffix(".safetensors").unlink(),
+    "the JSON": lambda stem: stem.with_suffix(".json").write_text("{"),
+    "a key": lambda stem: stem.with_suffix(".json").write_text('{"losses": []}'),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_told_and_the_one_before_is_taken(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    plan = replace(PLAN, keep_checkpoints=2)
+    alone, again = _Task(), _Task()
+    losses = fit(alone.groups, plan, alone.backward, _draft(tmp_path / "alone"))
+    first = _Task()
+    fit(first.groups, plan, first.backward, _draft(tmp_path / "hurt"))
+    DAMAGE[damage](_draft(tmp_path / "hurt").scratch / "checkpoint-00000012")
+    with caplog.at_level("INFO", "lingraft"):
+        assert fit(again.groups, plan, again.backward, _draft(tmp_path / "hurt")) == losses
+    assert again.steps == [8, 9, 10, 11]
+    assert again.values() == alone.values()
+    assert "checkpoint-00000012 is damaged" in caplog.text
+
+
+def test_where_every_checkpoint_is_damaged_the_run_begins_anew(tmp_path: Path) -> None:
+    first, again = _Task(), _Task()
+    fit(first.groups, PLAN, first.backward, _draft(tmp_path))
+    _flip(_draft(tmp_path).scratch / "checkpoint-00000012.safetensors")
+    fit(again.groups, PLAN, again.backward, _draft(tmp_path))
+    assert again.steps == list(range(12))
+    assert again.values() == first.values()
+
+
+def test_a_checkpoint_that_was_written_wrongly_is_refused(tmp_path: Path) -> None:
+    task = _Task()
+    fit(task.groups, PLAN, task.backward, _draft(tmp_path))
+    stem = _draft(tmp_path).scratch / "checkpoint-00000012"
+    about = json.loads(stem.with_suffix(".json").read_text())
+    stem.with_suffix(".safetensors").write_bytes(b"nothing of the kind")
+    about |= {"size_bytes": 19, "crc32": zlib.crc32(b"nothing of the kind")}
+    stem.with_suffix(".json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match="Delete it"):
+        fit(task.groups, PLAN, task.backward, _draft(tmp_path))
+
+
+def test_sigterm_ends_the_run_with_a_checkpoint_and_it_goes_on(tmp_path: Path) -> None:
+    alone, stopped, again = _Task(), _Task(), _Task()
+    fit(alone.groups, PLAN, alone.backward, _draft(tmp_path / "alone"))
+
+    def backward(step: int) -> float:
+        if step == 5:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return stopped.backward(step)
+
+    former = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(StoppedError, match="after step 5") as caught:
+        fit(stopped.groups, PLAN, backward, _draft(tmp_path / "stopped"))
+    assert caught.value.exit_code == 75
+    assert signal.getsignal(signal.SIGTERM) is former
+    fit(again.groups, PLAN, again.backward, _draft(tmp_path / "stopped"))
+    assert again.steps == [6, 7, 8, 9, 10, 11]
+    assert again.values() == alone.values()
+
+
+def test_a_thread_that_gets_no_signals_trains_all_the_same(tmp_path: Path) -> None:
+    task, losses = _Task(), []
+    thread = threading.Thread(
+        target=lambda: losses.extend(fit(task.groups, PLAN, task.backward, _draft(tmp_path)))
+    )
+    thread.start()
+    thread.join()
+    assert len(losses) == 12
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nmore"),
+        RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"),
+    ],
+)
+def test_a_lack_of_memory_says_what_to_lower(tmp_path: Path, error: Exception) -> None:
+    def backward(step: int) -> float:
+        raise error
+
+    with pytest.raises(LingraftError, match=r"memory ran out[\s\S]*Lower train.micro_batch_size"):
+        fit(_Task().groups, PLAN, backward, _draft(tmp_path))
+
+
+def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
+    def backward(step: int) -> float:
+        raise RuntimeError("something else")
+
+    with pytest.raises(RuntimeError, match="something else"):
+        fit(_Task().groups, PLAN, backward, _draft(tmp_path))
+
+
+def test_loops_follow_each_other_with_folders_and_numbers_of_their_own(tmp_path: Path) -> None:
+    seen: list[int] = []
+    for again in range(2):
+        task = _Task()
+        for number, first in enumerate((0, 12)):
+            plan = replace(PLAN, folder=f"phase-{number}", first_step=first)
+            fit(task.groups, plan, task.backward, _draft(tmp_path), lambda n, _: seen.append(n))
+        assert task.steps == ([] if again else list(range(24)))
+    assert seen == list(range(24))
 
 
 def test_a_finished_run_repeats_nothing(tmp_path: Path) -> None:
@@ -149,12 +282,16 @@ def test_a_parameter_without_gradient_survives_a_checkpoint(tmp_path: Path) -> N
 
 def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path: Path) -> None:
     task = _Task()
-    with pytest.raises(LingraftError, match=r"step 2: loss nan[\s\S]*Lower the learning rate"):
+    with pytest.raises(
+        LingraftError,
+        match=r"step 2: loss nan.*It read documents of step 2",
+    ):
         fit(
             task.groups,
             PLAN,
             lambda step: math.nan if step == 2 else task.backward(step),
             _draft(tmp_path),
+            describe=lambda step: f"documents of step {step}",
         )
 
 

@@ -3,6 +3,7 @@
     LingraftError            exit 1   a stage could not do its work
     ├── InputError           exit 1   a file or line of data cannot be used
     ├── DiskFullError        exit 1   no space left; nothing finished was lost
+    ├── StoppedError         exit 75  asked to stop; the same command goes on from here
     ├── UsageError           exit 2   the call cannot be carried out as asked
     │   ├── RecipeError      exit 2   the recipe has problems (all of them at once)
     │   ├── StaleError       exit 2   an artefact exists, but was made differently
@@ -29,6 +30,7 @@ __all__ = [
     "Problem",
     "RecipeError",
     "StaleError",
+    "StoppedError",
     "UsageError",
     "VerifyError",
 ]
@@ -67,6 +69,12 @@ class InputError(LingraftError):
 
 class DiskFullError(LingraftError):
     """The disk ran full while a stage was writing its draft."""
+
+
+class StoppedError(LingraftError):
+    """Somebody asked for an end, as a cluster does; what was done is kept."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h: try again later
 
 
 class UsageError(LingraftError):

@@ -19,11 +19,13 @@ from .rows import IGNORE
 
 __all__ = ["linear_cross_entropy"]
 
+_CHUNK = 256  # logits of 57,000 pieces take 58 MB in float32: they stay near the cores
+_CHUNKS = {"cuda": 2048}  # a GPU's products want rows
 _Pair = tuple[torch.Tensor | None, torch.Tensor | None]
 
 
 def linear_cross_entropy(
-    x_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor, chunk: int = 256
+    x_ND: torch.Tensor, weight_VD: torch.Tensor, labels_N: torch.Tensor, chunk: int = 0
 ) -> torch.Tensor:
     """Mean cross-entropy of `x_ND @ weight_VD.T` against labels.
 
@@ -31,13 +33,14 @@ def linear_cross_entropy(
         x_ND: Last hidden states, any float dtype; products run in it, sums in float32.
         weight_VD: Head rows; cast to x_ND's dtype.
         labels_N: int64 ids in [0, V), or `IGNORE` for a position that does not count.
-        chunk: Positions whose logits are held at once.
+        chunk: Positions whose logits are held at once; 0: as many as suit the device.
 
     Returns:
         Mean nats over the labels that count, float32; 0 when none does. Gradients reach
         x_ND and weight_VD where they are wanted; without grad mode only the loss is made.
     """
     assert labels_N.shape == x_ND.shape[:1], f"{labels_N.shape} labels of {x_ND.shape}"
+    chunk = chunk or _CHUNKS.get(x_ND.device.type, _CHUNK)
     wants_x = torch.is_grad_enabled() and x_ND.requires_grad
     wants_weight = torch.is_grad_enabled() and weight_VD.requires_grad
     if not (wants_x or wants_weight):

@@ -25,7 +25,16 @@ import numpy as np
 from .errors import InputError, UsageError
 from .orders import Interleave, Shuffle
 from .parts import Part, parse_mixture
-from .rows import IGNORE, Documents, Int64, Stretch, Windows, check_rows, fill_row
+from .rows import (
+    IGNORE,
+    Documents,
+    Int64,
+    Stretch,
+    Windows,
+    check_rows,
+    fill_row,
+    whole_number,
+)
 from .shards import TokenFile, open_folder
 
 __all__ = ["Batch", "Mixture", "MixtureRow", "Plan", "find_name", "plan_mixture"]
@@ -82,8 +91,10 @@ class Mixture:
 
         Raises:
             InputError: The folder cannot be used, or a part holds no text.
+            TypeError: A number is no whole one.
             UsageError: A part cannot be read, names no set, or the parts do not go together.
         """
+        seq_len = whole_number("seq_len", seq_len)
         check_rows(seq_len, documents)
         self.seq_len, self.documents = seq_len, documents
         self._plan = plan_mixture(source, parts, seq_len, seed, total_tokens)
@@ -99,7 +110,15 @@ class Mixture:
         return self._plan.total_tokens
 
     def steps_per_pass(self, batch_size: int) -> int:
-        """Optimizer steps that see every sequence once (the last one may wrap around)."""
+        """Optimizer steps that see every sequence once (the last one may wrap around).
+
+        Raises:
+            TypeError: `batch_size` is no whole number.
+            UsageError: It is below 1.
+        """
+        batch_size = whole_number("batch_size", batch_size)
+        if batch_size < 1:
+            raise UsageError(f"batch_size = {batch_size}: expected 1 or more.")
         return math.ceil(self.num_windows / batch_size)
 
     def batch(self, step: int, batch_size: int, rank: int = 0, num_ranks: int = 1) -> Batch:
@@ -112,8 +131,11 @@ class Mixture:
             num_ranks: Processes that share a step.
 
         Raises:
+            TypeError: A number is no whole one.
             UsageError: The batch cannot be divided, or there is no such step or rank.
         """
+        step, batch_size = whole_number("step", step), whole_number("batch_size", batch_size)
+        rank, num_ranks = whole_number("rank", rank), whole_number("num_ranks", num_ranks)
         _check_batch(step, batch_size, rank, num_ranks)
         num_rows = batch_size // num_ranks
         first = step * batch_size + rank * num_rows
@@ -124,6 +146,11 @@ class Mixture:
             stretch = self._plan[first + row]
             fill_row([stretch], self.documents, inputs_L, labels_L, positions_L)
         return batch
+
+    def stretches(self, step: int, batch_size: int) -> list[tuple[str, Stretch]]:
+        """Tell which stretch of which set stands in each sequence of a step."""
+        places = range(step * batch_size, (step + 1) * batch_size)
+        return [(self._plan.name(place), self._plan[place]) for place in places]
 
     def rows(self) -> list[MixtureRow]:
         """Tell what each part comes to in one pass."""
@@ -208,6 +235,11 @@ class Plan:
             kept = self._shuffles[which] = (key, Shuffle(len(windows), key))
         return windows[kept[1](index)]
 
+    def name(self, place: int) -> str:
+        """Give the name of the set that a place's stretch is of."""
+        which, _ = self._interleave(place % self.num_windows)
+        return self._shares[which].part.name
+
     def rows(self) -> list[MixtureRow]:
         """Tell what each part comes to."""
         return [
@@ -230,6 +262,9 @@ def plan_mixture(
     total_tokens: int | None,
 ) -> Plan:
     """Plan a mixture of stretches that each begin `stride` tokens later; see `Mixture`."""
+    seed = whole_number("seed", seed)
+    if total_tokens is not None:
+        total_tokens = whole_number("total_tokens", total_tokens)
     try:
         parsed = parse_mixture(parts, total_tokens)
     except ValueError as error:

@@ -17,20 +17,36 @@ Optimizers via Block-wise Quantization (Dettmers et al. 2022, arXiv 2110.02861) 
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 
 import torch
 from torch.nn.functional import embedding, pad
 
 from .errors import InputError
 
-__all__ = ["BLOCK", "Packed", "dequantize", "packed_bytes", "quantize", "round_trip", "stack"]
+__all__ = [
+    "BLOCK",
+    "GROUP",
+    "Packed",
+    "constant_table",
+    "dequantize",
+    "dequantize_plain",
+    "has_kernels",
+    "level_table",
+    "packed_bytes",
+    "quantize",
+    "round_trip",
+    "stack",
+]
 
+_log = logging.getLogger("lingraft")
 BLOCK = 64
-_GROUP = 256
+GROUP = 256
 _CHUNK = 1 << 22  # numbers quantised at a time: bounds the float32 copies
 _LEVELS = (
     -1.0,
@@ -81,7 +97,7 @@ class Packed:
 def packed_bytes(num_items: int) -> int:
     """Bytes that one packed matrix of `num_items` numbers takes."""
     blocks = num_items // BLOCK
-    return num_items // 2 + blocks + 4 * math.ceil(blocks / _GROUP) + 4
+    return num_items // 2 + blocks + 4 * math.ceil(blocks / GROUP) + 4
 
 
 def quantize(weight: torch.Tensor) -> Packed:
@@ -117,6 +133,28 @@ def quantize(weight: torch.Tensor) -> Packed:
 def dequantize(packed: Packed, dtype: torch.dtype = torch.float32) -> torch.Tensor:
     """Unpack; a stack gives (*, shape). Arithmetic is float32, rounded to `dtype` at the end."""
     lead = packed.mean.shape
+    if packed.codes.is_cuda and has_kernels():
+        from .nf4_triton import can_unpack, unpack_into
+
+        if can_unpack(packed) and len(lead) < 2:
+            out = packed.codes.new_empty((*lead, *packed.shape), dtype=dtype)
+            unpack_into(packed, out.view(-1, *packed.shape))
+            return out
+    return dequantize_plain(packed, dtype)
+
+
+@cache
+def has_kernels() -> bool:
+    """Tell whether Triton is there, which torch brings along for GPUs; warn where it is not."""
+    is_there = find_spec("triton") is not None
+    if not is_there:
+        _log.warning("Triton is not installed: a GPU computes the same, several times slower")
+    return is_there
+
+
+def dequantize_plain(packed: Packed, dtype: torch.dtype = torch.float32) -> torch.Tensor:
+    """Unpack in plain torch, on any device: what the GPU's kernel must equal."""
+    lead = packed.mean.shape
     values = embedding(packed.codes.int(), _pairs(packed.codes.device))
     blocks = values.view(*lead, -1, BLOCK)
     blocks.mul_(_block_maxima(packed).unsqueeze(-1))
@@ -142,40 +180,43 @@ def _quantize_blocks(flat: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     maxima = blocks.abs().amax(1)
     # A block of zeros has the constant 0: any level would do, 0 / tiny gives level 0.
     scaled = blocks / maxima.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(1)
-    levels = torch.bucketize(scaled, _midpoints(_levels(flat.device))).to(torch.uint8).view(-1, 2)
+    levels = (
+        torch.bucketize(scaled, _midpoints(level_table(flat.device))).to(torch.uint8).view(-1, 2)
+    )
     return (levels[:, 0] << 4) | levels[:, 1], maxima
 
 
 def _quantize_constants(centred_b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    padded = pad(centred_b, (0, -len(centred_b) % _GROUP)).view(-1, _GROUP)
+    padded = pad(centred_b, (0, -len(centred_b) % GROUP)).view(-1, GROUP)
     maxima = padded.abs().amax(1)
     scaled = padded / maxima.clamp_min(torch.finfo(torch.float32).tiny).unsqueeze(1)
-    levels = torch.bucketize(scaled, _midpoints(_constant_levels(centred_b.device)))
+    levels = torch.bucketize(scaled, _midpoints(constant_table(centred_b.device)))
     return levels.to(torch.uint8).view(-1)[: len(centred_b)], maxima
 
 
 def _block_maxima(packed: Packed) -> torch.Tensor:
-    levels = _constant_levels(packed.constants.device)
+    levels = constant_table(packed.constants.device)
     values = embedding(packed.constants.int(), levels.unsqueeze(1)).squeeze(-1)
-    maxima = packed.group_maxima.repeat_interleave(_GROUP, -1)[..., : values.shape[-1]]
+    maxima = packed.group_maxima.repeat_interleave(GROUP, -1)[..., : values.shape[-1]]
     return values.mul_(maxima).add_(packed.mean.unsqueeze(-1))
 
 
 @cache
-def _levels(device: torch.device) -> torch.Tensor:
+def level_table(device: torch.device) -> torch.Tensor:
+    """Give the 16 levels."""
     return torch.tensor(_LEVELS, device=device)
 
 
 @cache
 def _pairs(device: torch.device) -> torch.Tensor:
     """The two levels that each byte stands for, (256, 2)."""
-    levels, byte = _levels(device), torch.arange(256, device=device)
+    levels, byte = level_table(device), torch.arange(256, device=device)
     return torch.stack([levels[byte >> 4], levels[byte & 15]], 1)
 
 
 @cache
-def _constant_levels(device: torch.device) -> torch.Tensor:
-    """256 signed levels, ever finer towards 0: seven decades, 2^i levels a sign in decade i."""
+def constant_table(device: torch.device) -> torch.Tensor:
+    """Give 256 signed levels, finer towards 0: seven decades, 2^i levels a sign in decade i."""
     levels = [0.0, 1.0]
     for i in range(7):
         edges = torch.linspace(0.1, 1, 2**i + 1, dtype=torch.float32)

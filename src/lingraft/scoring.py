@@ -52,6 +52,7 @@ def score_docs(
     sizes_bytes: Sequence[int] | npt.NDArray[np.integer[Any]],
     max_tokens: int,
     progress: Progress | None = None,
+    batch_tokens: int = _BATCH_TOKENS,
 ) -> Score:
     """Score documents; equal calls on one machine give equal bits.
 
@@ -63,6 +64,7 @@ def score_docs(
         sizes_bytes: UTF-8 bytes of each document's text.
         max_tokens: L, the longest context.
         progress: Advances by one for each document, once its last window is done.
+        batch_tokens: Tokens that go through the model at once, padding included.
 
     Raises:
         InputError: There is no text to score.
@@ -81,7 +83,7 @@ def score_docs(
     training = model.training
     model.eval()
     try:
-        for batch in _batches(docs_ids, max_tokens):
+        for batch in _batches(docs_ids, max_tokens, batch_tokens):
             inputs_BL, labels_BL = _padded([window for _, window in batch])
             batch_nats, batch_tokens = _score(model, inputs_BL, labels_BL)
             nats += batch_nats
@@ -99,7 +101,9 @@ _Window = tuple[int, npt.NDArray[np.int64]]
 """Number of a document, and a stretch of its ids: inputs and, one further on, labels."""
 
 
-def _batches(docs_ids: Sequence[Any], max_tokens: int) -> Iterator[list[_Window]]:
+def _batches(
+    docs_ids: Sequence[Any], max_tokens: int, batch_tokens: int
+) -> Iterator[list[_Window]]:
     """Group windows of like length, longest first, so that memory shows its peak at once."""
     windows = [
         (number, np.asarray(ids[start : start + max_tokens + 1], np.int64))
@@ -110,7 +114,7 @@ def _batches(docs_ids: Sequence[Any], max_tokens: int) -> Iterator[list[_Window]
     cuts, rows, longest = [0], 0, 0
     for place, (_, ids) in enumerate(windows):
         longest = longest or len(ids) - 1
-        if rows and (rows + 1) * longest > _BATCH_TOKENS:
+        if rows and (rows + 1) * longest > batch_tokens:
             cuts.append(place)
             rows, longest = 0, len(ids) - 1
         rows += 1

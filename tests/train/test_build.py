@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from pico import save_llama, save_mixtral
+from pico import SIZES, save_llama, save_mixtral
+from transformers import Qwen2ForCausalLM, Qwen3ForCausalLM
 
 from lingraft.errors import InputError
 from lingraft.models import ModelFolder, load_causal_lm
@@ -147,9 +148,71 @@ def test_a_tensor_without_a_place_is_refused(folder: ModelFolder) -> None:
         make(extra)
 
 
-def test_tied_embeddings_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="are tied"):
-        make(save_mixtral(tmp_path, tie_word_embeddings=True))
+def test_a_tied_model_keeps_one_matrix_and_says_the_same(tmp_path: Path) -> None:
+    tied = save_llama(tmp_path, tie_word_embeddings=True)
+    assert "lm_head.weight" not in tied.weight_map
+    built = make(tied, DENSE)
+    assert list(built.embed) == ["model.embed_tokens.weight"]
+    assert built.model.lm_head.weight is built.model.model.embed_tokens.weight
+    expected = load_causal_lm(tmp_path)(input_ids=IDS).logits
+    torch.testing.assert_close(built.model.eval()(input_ids=IDS).logits, expected)
+
+
+def test_a_tied_matrix_gets_the_gradients_of_both_its_uses(tmp_path: Path) -> None:
+    built = make(save_llama(tmp_path, tie_word_embeddings=True), DENSE)
+    plain = load_causal_lm(tmp_path).train()
+    for model in (built.model.train(), plain):
+        model(input_ids=IDS, labels=IDS).loss.backward()
+    found = built.embed["model.embed_tokens.weight"].grad
+    torch.testing.assert_close(found, plain.model.embed_tokens.weight.grad, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_biases_and_norms_of_heads_are_kept(tmp_path: Path, tied: bool) -> None:
+    for name, model_class in (("qwen2", Qwen2ForCausalLM), ("qwen3", Qwen3ForCausalLM)):
+        torch.manual_seed(3)
+        config = model_class.config_class(**SIZES, tie_word_embeddings=tied, head_dim=8)
+        model = model_class(config)
+        for parameter in model.parameters():  # biases begin at 0, where nobody would miss them
+            parameter.data += torch.randn_like(parameter) * 0.1
+        model.save_pretrained(tmp_path / name)
+        built = make(ModelFolder(tmp_path / name), DENSE)
+        expected = load_causal_lm(tmp_path / name)(input_ids=IDS).logits
+        torch.testing.assert_close(
+            built.model.eval()(input_ids=IDS).logits, expected, rtol=1e-4, atol=1e-4
+        )
+    biases = [n for n, _ in built.model.named_parameters() if n.endswith("bias")]
+    assert not biases  # qwen3 has none; qwen2's three a layer were compared above
+
+
+def test_only_added_rows_are_trained(folder: ModelFolder) -> None:
+    built = make(folder, rows="added", num_base=290)
+    assert not built.embed
+    assert {name: p.shape for name, p in built.added.items()} == {
+        "model.embed_tokens.weight.added": (10, 32),
+        "lm_head.weight.added": (10, 32),
+    }
+    before = {name: rows.clone() for name, rows in built.rows.items()}
+    ids = torch.tensor([[3, 295, 7, 299, 8]])
+    optimizer = torch.optim.AdamW(built.added.values(), lr=0.1, weight_decay=0.1)
+    built.model.train()(input_ids=ids, labels=ids).loss.backward()
+    optimizer.step()
+    for name, rows in built.rows.items():
+        assert torch.equal(rows[:290], before[name][:290])
+        assert not torch.equal(rows[290:], before[name][290:])
+
+
+def test_no_rows_are_trained(folder: ModelFolder) -> None:
+    built = make(folder, rows="none")
+    assert (built.embed, built.added, built.rows) == ({}, {}, {})
+
+
+@pytest.mark.parametrize("num_base", [300, 301, None])
+def test_added_rows_that_are_not_there_are_refused(
+    folder: ModelFolder, num_base: int | None
+) -> None:
+    with pytest.raises(InputError, match="has 300 rows, and the base 30"):
+        make(folder, rows="added", num_base=num_base)
 
 
 def test_an_unknown_architecture_is_refused_with_the_known_ones(tmp_path: Path) -> None:

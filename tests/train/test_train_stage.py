@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -12,13 +12,25 @@ from artefacts import SEED, make_artefact
 from pico import SIZES, save_mixtral
 from safetensors.torch import load_file
 
-from lingraft.errors import InputError, UsageError
+from lingraft.errors import InputError, LingraftError, UsageError
 from lingraft.manifest import Facts, Identity
+from lingraft.models import ModelFolder, load_causal_lm
 from lingraft.progress import SilentReporter
+from lingraft.ranks import Ranks
 from lingraft.shards import write_tokens
 from lingraft.store import Artefact, Draft, open_draft
 from lingraft.train import stage
-from lingraft.train.settings import LaunchSettings, LoraSettings, TrainFacts, TrainSettings
+from lingraft.train.curve import Curve
+from lingraft.train.phases import plan_phases
+from lingraft.train.settings import (
+    GuardSettings,
+    LaunchSettings,
+    LoraSettings,
+    PhaseSettings,
+    TrainFacts,
+    TrainSettings,
+)
+from lingraft.train.trainer import Data, Trainer
 
 SETTINGS: dict[str, Any] = {
     "mixture": ["1:zh", "0.5:en"],
@@ -57,6 +69,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
     def fill_encode(path: Path) -> Facts:
         write_set(path, "zh", 10)
         write_set(path, "en", 100)
+        write_set(path, "high", 265)
         write_set(path, "empty", 200, num_valid=0)
         return Facts()
 
@@ -100,14 +113,14 @@ class KilledError(Exception):
 def kill_after(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
     """Raise once the curve has got its row of `kill["step"]`."""
     kill = {"step": -1}
-    put = stage._Curve.put
+    put = Curve.put
 
-    def dying_put(self: stage._Curve, row: dict[str, Any]) -> None:
+    def dying_put(self: Curve, row: dict[str, Any]) -> None:
         put(self, row)
         if row["step"] == kill["step"]:
             raise KilledError
 
-    monkeypatch.setattr(stage._Curve, "put", dying_put)
+    monkeypatch.setattr(Curve, "put", dying_put)
     return kill
 
 
@@ -221,7 +234,7 @@ def test_a_run_killed_after_its_last_step_only_writes_the_adapter(
         patch.setattr(stage, "_write_adapter", die)
         with pytest.raises(KilledError):
             train(tmp_path, inputs, settings())
-    monkeypatch.setattr(stage._Trainer, "backward", die)
+    monkeypatch.setattr(Trainer, "backward", die)
     assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
 
 
@@ -281,6 +294,199 @@ def test_adapter_matrices_are_float32_and_move(trained: Artefact) -> None:
     name = "base_model.model.model.layers.1.block_sparse_moe.experts.3.w2.lora_B.weight"
     assert tensors[name].shape == (32, 4)
     assert any(tensors[name.replace(".3.", f".{e}.")].any() for e in range(4))
+
+
+def test_only_added_rows_are_trained_and_base_rows_keep_their_bits(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    grown = {**inputs, "embed": with_facts(tmp_path, base_rows=290)}
+    s = settings(rows="added", added_lr=2e-2, mixture=["1:zh", "1:high"])
+    artefact = train(tmp_path, grown, s)
+    assert artefact.facts["embed_parameters"] == 2 * 10 * 32
+    assert curve(artefact)[2]["lr"].keys() == {"lora", "added"}
+    tensors = load_file(artefact.file("adapter/adapter_model.safetensors"))
+    base = ModelFolder(grown["embed"].path)
+    for name in ("model.embed_tokens.weight", "lm_head.weight"):
+        rows = tensors[f"base_model.model.{name}"]
+        assert torch.equal(rows[:290], base.tensor(name)[:290])
+        assert not torch.equal(rows[290:], base.tensor(name)[290:])
+
+
+class _Grown(Facts):
+    base_rows: int
+
+
+def with_facts(folder: Path, base_rows: int) -> Artefact:
+    """The expanded model, with a manifest that tells where the base ends."""
+
+    def fill(path: Path) -> Facts:
+        save_mixtral(path)
+        return _Grown(base_rows=base_rows)
+
+    return make_artefact(folder / "grown", "40-embed", fill)
+
+
+def test_a_border_that_nobody_told_is_asked_for(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match=r"does not tell how many rows[\s\S]*--redo embed"):
+        train(tmp_path, inputs, settings(rows="added"))
+
+
+def test_no_rows_leave_the_adapter_without_matrices(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    artefact = train(tmp_path, inputs, settings(rows="none"))
+    assert artefact.facts["embed_parameters"] == 0
+    tensors = load_file(artefact.file("adapter/adapter_model.safetensors"))
+    assert all("lora" in name for name in tensors)
+    config = json.loads(artefact.file("adapter/adapter_config.json").read_text())
+    assert config["modules_to_save"] is None
+
+
+PHASES = [
+    PhaseSettings(trains=["added", "base"], frac=0.34, lr=5e-3),
+    PhaseSettings(trains=["lora"], frac=0.33, mixture=["1:en"]),
+    PhaseSettings(trains=["lora", "added", "base"]),
+]
+
+
+def test_phases_train_what_they_say_and_resume_with_the_same_bits(
+    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
+) -> None:
+    s = settings(phases=PHASES, keep_checkpoints=1)
+    alone = train(tmp_path / "alone", inputs, s)
+    rates = [set(row["lr"]) for row in curve(alone)[1:]]
+    assert rates == [{"embed"}] * 2 + [{"lora"}] * 2 + [{"lora", "embed"}] * 2
+    assert alone.facts["phases"] == [
+        "added + base: 2 steps",
+        "lora: 2 steps",
+        "lora + added + base: 2 steps",
+    ]
+    for step in (1, 2, 3, 5):
+        kill_after["step"] = step
+        with pytest.raises(KilledError):
+            train(tmp_path / str(step), inputs, s)
+        kill_after["step"] = -1
+        again = train(tmp_path / str(step), inputs, s)
+        assert again.manifest.digest == alone.manifest.digest
+
+
+def test_a_phase_with_a_mixture_of_its_own_begins_it_and_the_others_go_on(
+    inputs: dict[str, Artefact],
+) -> None:
+    s = settings(phases=PHASES)
+    data = Data(s, inputs["encode"], SEED)
+    phases = plan_phases(s, 6)
+    places = [data.place(phases, step) for step in range(6)]
+    assert [place for _, place in places] == [0, 1, 0, 1, 2, 3]
+    own = [mixture is not data.mixture for mixture, _ in places]
+    assert own == [False, False, True, True, False, False]
+    with pytest.raises(AssertionError, match="step 6 is in no phase"):
+        data.place(phases, 6)
+
+
+@pytest.mark.parametrize(("action", "steps"), [("warn", 6), ("stop", 4)])
+def test_a_language_that_is_forgotten_is_noticed(
+    inputs: dict[str, Artefact],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    action: Literal["warn", "stop"],
+    steps: int,
+) -> None:
+    # 'high' is not trained on: whatever zh and en teach makes its ids less probable.
+    guard = GuardSettings(set="high", max_rise=1e-4, action=action)
+    with caplog.at_level("INFO", "lingraft"):
+        artefact = train(tmp_path, inputs, settings(guard=guard, lr=3e-2))
+    assert artefact.facts["steps"] == len(curve(artefact)) - 1 == steps
+    assert artefact.facts["stopped_by_guard"] is (action == "stop")
+    assert "WARNING: 'high' is at" in caplog.text
+    assert artefact.file("adapter/adapter_model.safetensors").is_file()
+
+
+@pytest.mark.filterwarnings("ignore")  # PEFT says it ignored patterns that it applies
+def test_the_trained_model_ends_its_documents(tmp_path: Path) -> None:
+    """EOS is a target like any other: the reference never showed it to its model."""
+    peft = pytest.importorskip("peft")
+
+    def fill_encode(path: Path) -> Facts:
+        docs = [[1, 10, 11 + n % 3, 20, 2] for n in range(60)]
+        for split in ("train", "valid"):
+            write_tokens(path / f"short-{split}.npy", docs, SIZES["vocab_size"])
+            np.save(path / f"short-{split}.bytes.npy", np.full(60, 9, np.uint32))
+        return Facts()
+
+    def fill_embed(path: Path) -> Facts:
+        save_mixtral(path)
+        return Facts()
+
+    encode = make_artefact(tmp_path, "50-encode", fill_encode)
+    embed = make_artefact(tmp_path, "40-embed", fill_embed)
+    s = settings(mixture=["4:short"], max_steps=40, eval_every=40)
+    artefact = train(tmp_path, {"encode": encode, "embed": embed}, s)
+    model = peft.PeftModel.from_pretrained(
+        load_causal_lm(embed.path), artefact.path / "adapter"
+    ).eval()
+    written = model.generate(
+        input_ids=torch.tensor([[1, 10, 12]]), max_new_tokens=6, do_sample=False, eos_token_id=2
+    )
+    assert written.tolist() == [[1, 10, 12, 20, 2]]
+
+
+def test_a_language_that_is_kept_is_not_spoken_of(
+    inputs: dict[str, Artefact], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level("INFO", "lingraft"):
+        train(tmp_path, inputs, settings(guard=GuardSettings(set="en", max_rise=0.5)))
+    assert "WARNING" not in caplog.text
+    assert "gradient audit of step 1: all" in caplog.text
+
+
+def test_the_routers_loss_is_an_option(
+    inputs: dict[str, Artefact], trained: Artefact, tmp_path: Path
+) -> None:
+    balanced = train(tmp_path, inputs, settings(router_aux_loss=0.1))
+    losses = [[row["loss"] for row in curve(a)[1:]] for a in (trained, balanced)]
+    assert losses[0][0] == losses[1][0]  # what is told is the loss of the text alone
+    assert losses[0][-1] != losses[1][-1]
+    loads = curve(trained)[-1]["experts"]
+    assert 0 <= loads["least_loaded"] <= 1 <= loads["most_loaded"] <= 4
+
+
+def test_a_loss_that_is_not_finite_names_the_documents(
+    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backward = Trainer.backward
+
+    def spoiled(self: Trainer, step: int) -> float:
+        loss = backward(self, step)
+        return float("nan") if step == 3 else loss
+
+    monkeypatch.setattr(Trainer, "backward", spoiled)
+    with pytest.raises(LingraftError, match=r"It read (zh|en) documents \d+(-\d+)?, (zh|en) doc"):
+        train(tmp_path, inputs, settings())
+    draft = open_train_draft(tmp_path, settings())
+    assert [p.stem for p in (draft.scratch / "phase-1").glob("*.json")] == ["checkpoint-00000002"]
+
+
+def test_a_lost_curve_is_refused(
+    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
+) -> None:
+    kill_after["step"] = 5
+    with pytest.raises(KilledError):
+        train(tmp_path, inputs, settings())
+    (open_train_draft(tmp_path, settings()).path / "curve.jsonl").unlink()
+    kill_after["step"] = -1
+    with pytest.raises(InputError, match="rows are missing before step 4"):
+        train(tmp_path, inputs, settings())
+
+
+def test_a_step_that_processes_cannot_share_is_refused(inputs: dict[str, Artefact]) -> None:
+    s = settings(micro_batch_size=3)
+    data = Data(s, inputs["encode"], SEED)
+    three: Any = None
+    with pytest.raises(UsageError, match="3 sequences cannot be divided between 2 processes"):
+        Trainer(s, three, data, plan_phases(s, 6), torch.device("cpu"), Ranks(0, 2))
 
 
 def test_more_processes_than_one_are_refused_with_the_way_to_one(

@@ -2,7 +2,9 @@
 
 The classic per-expert names are written (`block_sparse_moe.experts.3.w1`), not PEFT's form
 for fused experts: every version of PEFT and transformers that knows Mixtral reads the
-former, and nothing converts the latter back. embed_tokens and lm_head go in whole.
+former, and nothing converts the latter back. embed_tokens and lm_head go in whole, also where
+only some of their rows were trained, and both also where they are tied: plain PEFT replaces each
+of the two modules by what it finds under its name, and one alone would leave the other as it was.
 
 Source of the format: PEFT's checkpoint format (huggingface.co/docs/peft, developer guides).
 """
@@ -41,8 +43,13 @@ def adapter_tensors(
     }
 
 
-def adapter_config(lora: LoraSettings) -> dict[str, Any]:
-    """What PEFT needs to know to load the adapter."""
+def adapter_config(lora: LoraSettings, rows: bool = True) -> dict[str, Any]:
+    """What PEFT needs to know to load the adapter.
+
+    Args:
+        lora: How it was trained.
+        rows: Whether embed_tokens and lm_head are in it.
+    """
     return {
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
@@ -58,7 +65,7 @@ def adapter_config(lora: LoraSettings) -> dict[str, Any]:
         "inference_mode": True,
         "init_lora_weights": True,
         "target_modules": list(lora.targets),
-        "modules_to_save": ["embed_tokens", "lm_head"],
+        "modules_to_save": ["embed_tokens", "lm_head"] if rows else None,
     }
 
 

@@ -1,8 +1,9 @@
 """Build the trainable model from a model folder, tensor by tensor.
 
-Every linear map of the body becomes a frozen packed weight with an adapter beside it;
-routers and norms are kept as they are; embed_tokens and lm_head are trained whole, in
-float32. The folder is read one tensor at a time and each is packed before the next is read.
+Every linear map of the body becomes a frozen packed weight with an adapter beside it; biases,
+routers and norms are kept as they are; embed_tokens and lm_head are float32, and all of their
+rows are trained, or the added ones, or none. A tied model has one matrix for both, and keeps it.
+The folder is read one tensor at a time and each is packed before the next is read.
 
 What an adapter sits on is counted and compared with what the config says there should be: a
 role that matches nothing, or too little, trains something else than asked, and no loss curve
@@ -14,22 +15,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from ..errors import InputError
 from ..models import ModelFolder
+from .attention import fuse_attention
 from .lora import FrozenStack, LoraPair, QLoraExperts, QLoraLinear, QLoraStack
+from .maps import fuse_norms
+from .matrices import GrownEmbedding, GrownHead, GrownMatrix
+from .recompute import recompute_layers
 from .settings import LoraSettings
 
-__all__ = ["Built", "RoleCount", "build", "count_roles"]
+__all__ = ["Built", "RoleCount", "Rows", "build", "count_roles"]
 
+Rows = Literal["all", "added", "none"]
+"""Rows of embed_tokens and lm_head that are trained."""
 _EXPERT_ROLES = ("w1", "w2", "w3")
-_SUPPORTED = ("mixtral", "mistral", "llama")
+_SUPPORTED = ("mixtral", "mistral", "llama", "qwen2", "qwen3")
 _EMBED, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
@@ -50,6 +56,8 @@ class Built:
     """By published module name; `{}` in it stands for the number of the expert."""
     roles: dict[str, RoleCount]
     """Adapted linear maps by role."""
+    matrices: dict[str, GrownMatrix]
+    """embed_tokens and lm_head by published name; one and the same where they are tied."""
 
     @property
     def lora(self) -> dict[str, nn.Parameter]:
@@ -58,8 +66,26 @@ class Built:
 
     @property
     def embed(self) -> dict[str, nn.Parameter]:
-        """embed_tokens and lm_head, by published name."""
-        return {_EMBED: self.model.model.embed_tokens.weight, _HEAD: self.model.lm_head.weight}
+        """Trained rows that the base has, too, by published name; a tied matrix comes once."""
+        return self._trained("base")
+
+    @property
+    def added(self) -> dict[str, nn.Parameter]:
+        """Trained rows behind the base's, where they are a parameter of their own."""
+        return {f"{name}.added": p for name, p in self._trained("added").items()}
+
+    @property
+    def rows(self) -> dict[str, torch.Tensor]:
+        """embed_tokens and lm_head whole, by published name; empty where no row is trained."""
+        if not (self.embed or self.added):
+            return {}
+        return {name: matrix.weight for name, matrix in self.matrices.items()}
+
+    def _trained(self, part: str) -> dict[str, nn.Parameter]:
+        # Backwards, so that a tied matrix is called by its first name.
+        names = {id(matrix): name for name, matrix in reversed(self.matrices.items())}
+        trained = [n for n in reversed(names.values()) if self.matrices[n].trained[part]]
+        return {name: getattr(self.matrices[name], part) for name in trained}
 
     @property
     def stacks(self) -> list[FrozenStack]:
@@ -79,8 +105,8 @@ class Built:
         return 8 * sum(s.size_bytes for s in stacks) / sum(s.num_items for s in stacks)
 
     def recompute_activations(self) -> None:
-        """Keep one activation a layer and compute the others again: less memory, same result."""
-        self.model.activation_checkpointing_enable({"use_reentrant": False})
+        """Keep the input of each layer and compute the others again: less memory, same result."""
+        recompute_layers(self.model.model.layers)
 
 
 def build(
@@ -91,6 +117,8 @@ def build(
     dtype: str,
     seed: int,
     device: torch.device,
+    rows: Rows = "all",
+    num_base: int | None = None,
 ) -> Built:
     """Build the model.
 
@@ -101,11 +129,14 @@ def build(
         dtype: Arithmetic of the body; what is trained is float32.
         seed: Decides the adapters' start.
         device: Where the model shall be.
+        rows: Rows of embed_tokens and lm_head that are trained.
+        num_base: Rows of the base; those behind them are a parameter of their own. None: there
+            is no such border.
 
     Raises:
-        InputError: The architecture is not supported, embeddings are tied, a role matches
-            another number of linear maps than expected, or the folder lacks or holds more
-            than what the architecture needs.
+        InputError: The architecture is not supported, a role matches another number of linear
+            maps than expected, the folder lacks or holds more than what the architecture
+            needs, or there are no added rows to train.
     """
     config = _read_config(folder)
     roles = count_roles(folder.weight_map, lora.targets, config)
@@ -116,12 +147,14 @@ def build(
         builder.replace_linears(layer, f"model.layers.{number}")
         if config.model_type == "mixtral":
             builder.replace_experts(layer, f"model.layers.{number}.block_sparse_moe.experts")
-    builder.replace_embeddings(model)
+    matrices = builder.replace_embeddings(model, rows, num_base)
     builder.keep_rest(model)
     builder.refuse_unused()
     # Its tables are computed, not read; on the meta device there was nothing to compute with.
     model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
-    built = Built(model, builder.pairs, roles)
+    fuse_norms(model)
+    fuse_attention(model)
+    built = Built(model, builder.pairs, roles, matrices)
     adapted = sum(pair.A.shape[0] for pair in built.pairs.values())
     assert adapted == sum(count.found for count in roles.values()), "an adapter was not attached"
     return built
@@ -165,35 +198,19 @@ def _read_config(folder: ModelFolder) -> Any:
             f"{folder.path}: architecture '{model_type}' cannot be trained by this version; "
             f"supported are {', '.join(_SUPPORTED)}."
         )
-    if folder.config.get("tie_word_embeddings", False) or _HEAD not in folder.weight_map:
-        raise InputError(
-            f"{folder.path}: embed_tokens and lm_head are tied; this version trains them apart.",
-            effect="Trained apart, they could not be stored as one matrix again.",
-            way_out="Use a base model with an lm_head of its own.",
-        )
     return AutoConfig.from_pretrained(folder.path, local_files_only=True, use_cache=False)
 
 
-class _Embedding(nn.Embedding):
-    """Trained float32 rows, given to the body in its own dtype."""
+class _Biased(nn.Module):
+    """A map and a frozen bias behind it."""
 
-    def __init__(self, weight: torch.Tensor, dtype: torch.dtype) -> None:
-        super().__init__(weight.shape[0], weight.shape[1], _weight=weight)
-        self._dtype = dtype
+    def __init__(self, inner: nn.Module, bias_O: torch.Tensor) -> None:
+        super().__init__()
+        self.inner = inner
+        self.bias = nn.Parameter(bias_O, requires_grad=False)
 
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return super().forward(input).to(self._dtype)
-
-
-class _Head(nn.Linear):
-    """Trained float32 rows; logits are float32."""
-
-    def __init__(self, weight: torch.Tensor) -> None:
-        super().__init__(weight.shape[1], weight.shape[0], bias=False, device="meta")
-        self.weight = nn.Parameter(weight)
-
-    def forward(self, input: torch.Tensor) -> torch.Tensor:
-        return linear(input.to(self.weight.dtype), self.weight)
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.inner(x) + self.bias  # type: ignore[no-any-return]
 
 
 class _Builder:
@@ -217,11 +234,14 @@ class _Builder:
     def replace_linears(self, layer: nn.Module, prefix: str) -> None:
         """Put a QLoraLinear in the place of every nn.Linear of a decoder layer."""
         linears = [(n, m) for n, m in layer.named_modules() if isinstance(m, nn.Linear)]
-        for name, _ in linears:
+        for name, plain in linears:
             published = f"{prefix}.{name}"
             frozen = FrozenStack([self._take(f"{published}.weight")], self._quantize_body)
             stack = self._with_adapters(frozen, [published])
-            layer.set_submodule(name, QLoraLinear(stack, self._dtype))
+            adapted: nn.Module = QLoraLinear(stack, self._dtype)
+            if plain.bias is not None:
+                adapted = _Biased(adapted, self._take(f"{published}.bias").to(self._dtype))
+            layer.set_submodule(name, adapted)
 
     def replace_experts(self, layer: Any, prefix: str) -> None:
         """Put QLoraExperts in the place of a layer's fused experts."""
@@ -235,10 +255,31 @@ class _Builder:
 
         layer.mlp.experts = QLoraExperts(read("w1", "w3"), read("w2"), experts.act_fn, self._dtype)
 
-    def replace_embeddings(self, model: Any) -> None:
-        """Make embed_tokens and lm_head trained, in float32."""
-        model.model.embed_tokens = _Embedding(self._take(_EMBED).float(), self._dtype)
-        model.lm_head = _Head(self._take(_HEAD).float())
+    def replace_embeddings(
+        self, model: Any, rows: Rows, num_base: int | None
+    ) -> dict[str, GrownMatrix]:
+        """Make embed_tokens and lm_head float32, and give them by published name."""
+        embed = self._matrix(_EMBED, rows, num_base)
+        if model.config.tie_word_embeddings:
+            head = embed
+            self._unused.discard(_HEAD)  # a copy that some folders hold
+        else:
+            head = self._matrix(_HEAD, rows, num_base)
+        model.model.embed_tokens = GrownEmbedding(embed, self._dtype)
+        model.lm_head = GrownHead(head)
+        return {_EMBED: embed, _HEAD: head}
+
+    def _matrix(self, name: str, rows: Rows, num_base: int | None) -> GrownMatrix:
+        weight = self._take(name)
+        border = len(weight) if num_base is None else num_base
+        if border > len(weight) or (rows == "added" and border == len(weight)):
+            raise InputError(
+                f"{self._folder.path}: '{name}' has {len(weight):,} rows, and the base "
+                f"{border:,}; train.rows = '{rows}' expects more than that.",
+                effect="Nothing, or the wrong rows, would be trained.",
+                way_out="Train all rows, or a model that was expanded.",
+            )
+        return GrownMatrix(weight, border, train_base=rows == "all", train_added=rows != "none")
 
     def keep_rest(self, model: nn.Module) -> None:
         """Read what is left (routers and norms), frozen, in the body's dtype."""
@@ -257,7 +298,7 @@ class _Builder:
                 f"{self._folder.path}: {len(self._unused)} tensors have no place in this "
                 f"architecture, the first is '{min(self._unused)}'.",
                 effect="The model would be trained without them.",
-                way_out="Biases and extra layers are not supported by this version.",
+                way_out="Extra layers are not supported by this version.",
             )
 
     def _take(self, name: str) -> torch.Tensor:

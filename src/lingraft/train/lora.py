@@ -16,22 +16,55 @@ Source: LoRA (Hu et al. 2021, arXiv 2106.09685); QLoRA (Dettmers et al. 2023, ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any, cast
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
-from torch.nn.functional import dropout, linear
+from torch.nn.functional import dropout, linear, silu
 
-from ..nf4 import Packed, dequantize, packed_bytes, quantize, stack
+from ..nf4 import Packed, dequantize, has_kernels, packed_bytes, quantize, stack
+from .experts import Adapters, Routing, expert_block
+from .maps import adapted_map
+from .recompute import is_second_run
+from .steps import NO_DROPOUT, Dropout
 
-__all__ = ["FrozenStack", "LoraPair", "QLoraExperts", "QLoraLinear", "QLoraStack"]
+__all__ = [
+    "FrozenStack",
+    "LoraPair",
+    "QLoraExperts",
+    "QLoraLinear",
+    "QLoraStack",
+    "use_path",
+]
 
 _WHOLE_STACK_ITEMS = 1 << 24  # below: unpack all groups in one call; above: one at a time
 _PARTS = ("codes", "constants", "group_maxima", "mean")
 
+_SILU = ("SiLU", "SiLUActivation")
+"""What torch and transformers call it: the one activation that the fused steps know."""
+_path: Literal["auto", "plain", "fused"] = "auto"
+
 Counts = list[int]
 """Rows of each group; rows are sorted by group."""
+
+
+@contextmanager
+def use_path(path: Literal["auto", "plain", "fused"]) -> Iterator[None]:
+    """Choose how maps and expert blocks are computed, wherever they are.
+
+    Args:
+        path: `plain` leaves the backward pass to autograd, operation by operation: the
+            reference. `fused` takes one step of autograd a map and a block, see `experts`.
+            `auto` is fused on a GPU, plain elsewhere.
+    """
+    global _path  # noqa: PLW0603
+    former, _path = _path, path
+    try:
+        yield
+    finally:
+        _path = former
 
 
 class FrozenStack(nn.Module):
@@ -83,14 +116,29 @@ class FrozenStack(nn.Module):
             return lambda g: dense_GOI[g]
         return lambda g: self._unpack(slice(g * self.parts, (g + 1) * self.parts), dtype)[0]
 
+    def unpack_into(self, group: int, out_OI: torch.Tensor) -> None:
+        """Write the matrix of one group; its rows may lie apart."""
+        own = slice(group * self.parts, (group + 1) * self.parts)
+        if self._is_packed and out_OI.is_cuda and has_kernels():
+            from ..nf4_triton import can_unpack, unpack_into
+
+            packed = self._packed(own)
+            if can_unpack(packed):
+                shape = (self.parts, *self.part_shape)
+                unpack_into(packed, out_OI.view(shape))
+                return
+        out_OI.copy_(self._unpack(own, out_OI.dtype)[0])
+
+    def _packed(self, which: slice) -> Packed:
+        codes, constants, maxima, mean = (getattr(self, name)[which] for name in _PARTS)
+        return Packed(codes, constants, maxima, mean, self.part_shape)
+
     def _unpack(self, which: slice, dtype: torch.dtype) -> torch.Tensor:
         rows, width = self.part_shape
         if not self._is_packed:
             matrices = cast(torch.Tensor, self.weight)[which].to(dtype)
         else:
-            codes, constants, maxima, mean = (getattr(self, name)[which] for name in _PARTS)
-            packed = Packed(codes, constants, maxima, mean, self.part_shape)
-            matrices = dequantize(packed, dtype)
+            matrices = dequantize(self._packed(which), dtype)
         return matrices.view(-1, self.parts * rows, width)
 
 
@@ -133,9 +181,20 @@ class QLoraStack(nn.Module):
         super().__init__()
         assert len(pairs) == frozen.parts, "one pair, or None, for each part"
         self.frozen = frozen
+        self.dropout = dropout
         self.pairs = nn.ModuleList(pair or nn.Identity() for pair in pairs)
         self._adapted = [pair is not None for pair in pairs]
-        self._dropout = dropout
+
+    @property
+    def adapters(self) -> list[LoraPair]:
+        """The pairs of adapted roles."""
+        return [pair for pair in self.pairs if isinstance(pair, LoraPair)]
+
+    def draw_dropout(self) -> Dropout:
+        """Draw the seed of a mask from torch's CPU generator."""
+        if not (self.dropout and self.training):
+            return NO_DROPOUT
+        return Dropout(self.dropout, int(torch.randint(1 << 31, ())))
 
     def forward(self, x_NI: torch.Tensor, counts: Counts) -> tuple[torch.Tensor, ...]:
         """Outputs (N, O) of each role, for rows sorted by group."""
@@ -143,7 +202,7 @@ class QLoraStack(nn.Module):
         outputs = product.chunk(self.frozen.parts, -1)
         if not any(self._adapted):
             return tuple(outputs)
-        dropped = dropout(x_NI, self._dropout, self.training) if self._dropout else x_NI
+        dropped = dropout(x_NI, self.dropout, self.training) if self.dropout else x_NI
         return tuple(
             output + pair(dropped, counts) if adapted else output
             for output, pair, adapted in zip(outputs, self.pairs, self._adapted, strict=True)
@@ -162,6 +221,11 @@ class QLoraLinear(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """(..., I) to (..., O)."""
         rows = x.reshape(-1, x.shape[-1]).to(self._dtype)
+        if takes_fast_path(rows, [self.stack]):
+            (pair,) = self.stack.adapters
+            dropout = self.stack.draw_dropout()
+            output = adapted_map(rows, self.stack.frozen, pair.A[0], pair.B[0], pair.scale, dropout)
+            return output.view(*x.shape[:-1], -1)
         (output,) = self.stack(rows, [len(rows)])
         return cast(torch.Tensor, output).view(*x.shape[:-1], -1)
 
@@ -179,6 +243,7 @@ class QLoraExperts(nn.Module):
         """Take w1 and w3 as the two parts of `gate_up`, and w2 as `down`."""
         super().__init__()
         self.gate_up, self.down, self._activation, self._dtype = gate_up, down, activation, dtype
+        self._is_silu = activation is silu or type(activation).__name__ in _SILU
 
     def forward(
         self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
@@ -193,6 +258,8 @@ class QLoraExperts(nn.Module):
         Returns:
             (T, I), the experts' outputs weighted and summed.
         """
+        if takes_fast_path(hidden_states, [self.gate_up, self.down]) and self._is_silu:
+            return self._fast(hidden_states, top_k_index, top_k_weights)
         num_tokens, per_token = top_k_index.shape
         flat = top_k_index.reshape(-1)
         order = torch.argsort(flat, stable=True)
@@ -206,6 +273,35 @@ class QLoraExperts(nn.Module):
         output = _permute(output, back, order).view(num_tokens, per_token, -1)
         shares = top_k_weights.to(self._dtype).unsqueeze(-1)
         return (output * shares).sum(1).to(hidden_states.dtype)
+
+    def _fast(
+        self, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
+    ) -> torch.Tensor:
+        # A layer's second run only keeps what was there: who goes where is known by then.
+        groups = self.gate_up.frozen.num_groups
+        routing = None if is_second_run() else Routing(top_k_index, groups)
+        (gate, up), (down,) = self.gate_up.adapters, self.down.adapters
+        output = expert_block(
+            hidden_states.to(self._dtype),
+            top_k_weights,
+            routing,
+            (self.gate_up.frozen, self.down.frozen),
+            Adapters(gate.A, gate.B, up.A, up.B, down.A, down.B),
+            gate.scale,
+            self.gate_up.draw_dropout(),
+        )
+        return output.to(hidden_states.dtype)
+
+
+def takes_fast_path(x: torch.Tensor, stacks: Sequence[QLoraStack]) -> bool:
+    """Tell whether fused steps do it: they are wanted, and every role is adapted, all alike."""
+    pairs = [pair for stack in stacks for pair in stack.adapters]
+    return (
+        (_path == "fused" or (_path == "auto" and x.is_cuda and has_kernels()))
+        and len(pairs) == sum(stack.frozen.parts for stack in stacks)
+        and len({(pair.scale, pair.A.shape[1]) for pair in pairs}) == 1
+        and len({stack.dropout for stack in stacks}) == 1
+    )
 
 
 class _FrozenProduct(torch.autograd.Function):

@@ -2,17 +2,29 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from ..errors import UsageError
 from ..manifest import Facts
+from ..optimizers import OptimizerName
 from ..parts import parse_mixture, parse_part
 from ..rows import Documents
+from ..schedules import Schedule
 from ..settings import Settings, StageSettings
 
-__all__ = ["LaunchSettings", "LoraSettings", "MixedPart", "TrainFacts", "TrainSettings"]
+__all__ = [
+    "GuardSettings",
+    "LaunchSettings",
+    "LoraSettings",
+    "MixedPart",
+    "Part",
+    "PhaseSettings",
+    "TrainFacts",
+    "TrainSettings",
+]
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
@@ -43,27 +55,63 @@ class LoraSettings(Settings):
 
 
 class LaunchSettings(Settings):
-    """How many processes train together."""
+    """How many processes train together; a step's tokens grow with them."""
 
     nodes: Positive = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
     """0: one process, on the GPU if there is one, else on the CPU."""
 
+    @property
+    def processes(self) -> int:
+        """Processes that a step is reckoned for."""
+        return self.nodes * max(self.gpus_per_node, 1)
+
     def refuse_many(self) -> None:
-        """Refuse more than one process, which this version cannot start.
+        """Refuse processes that nobody has started.
 
         Raises:
-            UsageError: More are asked for.
+            UsageError: More are asked for than there are.
         """
-        processes = self.nodes * max(self.gpus_per_node, 1)
-        if processes > 1:
+        started = int(os.environ.get("WORLD_SIZE", "1"))
+        if self.processes > 1 and started != self.processes:
             raise UsageError(
-                f"train.launch asks for {processes} processes ({self.nodes} nodes x "
-                f"{self.gpus_per_node} GPUs); this version trains in one.",
-                way_out="Train in one: --set train.launch.nodes=1 --set "
-                f"train.launch.gpus_per_node=0, and --set train.accumulation={processes} "
+                f"train.launch asks for {self.processes} processes ({self.nodes} nodes x "
+                f"{self.gpus_per_node} GPUs); there is {started}.",
+                way_out=f"Start them: torchrun --nproc_per_node {max(self.gpus_per_node, 1)} -m "
+                "lingraft train RECIPE; or train in one: --set train.launch.nodes=1 --set "
+                f"train.launch.gpus_per_node=0, and --set train.accumulation={self.processes} "
                 "keeps the tokens of a step.",
             )
+
+
+Part = Literal["lora", "added", "base", "added-input", "added-output", "base-input", "base-output"]
+"""What a phase may train: the adapters, or rows of embed_tokens (input) and lm_head (output):
+those that the extension added, or those of the base. `added` and `base` are both matrices."""
+
+
+class PhaseSettings(Settings):
+    """One phase of a run; what it does not say is as `train` says."""
+
+    trains: Annotated[list[Part], Field(min_length=1)]
+    frac: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Share of the run's steps. One phase may leave it out, and takes what is left."""
+    lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of all that the phase trains; None: those of `train`."""
+    mixture: Annotated[list[str], Field(min_length=1)] | None = None
+    """A mixture of its own, begun at its beginning; None: that of `train`, gone on with."""
+    total_tokens: Positive | None = None
+    """Tokens of one pass over that mixture, where its parts are weights."""
+
+
+class GuardSettings(Settings):
+    """Keeps an eye on a language that must not be forgotten."""
+
+    set: str
+    """The set whose validation documents are watched, as `en`."""
+    max_rise: Annotated[float, Field(gt=0)] = 0.05
+    """Bits per byte above those before step 0 that are too many."""
+    action: Literal["warn", "stop"] = "warn"
+    """What follows: a note, or an end of training with what was learned so far."""
 
 
 class TrainSettings(StageSettings):
@@ -90,8 +138,23 @@ class TrainSettings(StageSettings):
     """Peak learning rate of the adapters."""
     embed_lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of embed_tokens and lm_head; by default `lr`."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    added_lr: Annotated[float, Field(gt=0)] | None = None
+    """Peak learning rate of the rows that the extension added; by default `embed_lr`."""
+    rows: Literal["all", "added", "none"] = "all"
+    """Rows of embed_tokens and lm_head that are trained. Those of the base keep their bits
+    where only the added ones are."""
+    phases: Literal["reference", "rows-first", "eeve"] | list[PhaseSettings] = "reference"
+    """What is trained when. `reference`: all at once. `rows-first`: the added rows alone for a
+    tenth of the steps, then all. `eeve`: seven phases, see docs/training.md."""
+    optimizer: OptimizerName = "adamw"
+    """`adamw` is torch's; the 8-bit and paged ones need the package bitsandbytes."""
+    schedule: Schedule = "cosine"
+    """How the rate falls after the warm-up, in each phase anew."""
     warmup_frac: Share = 0.05
+    decay_frac: Share = 0.1
+    """Share of the steps in which the rate of schedule `wsd` falls."""
+    min_lr_frac: Share = 0.1
+    """Where the rate ends, as a share of its peak."""
     weight_decay: Annotated[float, Field(ge=0)] = 0.01
     adam_beta2: Annotated[float, Field(gt=0, lt=1)] = 0.999
     max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
@@ -100,6 +163,11 @@ class TrainSettings(StageSettings):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the frozen body; everything trained stays float32."""
     lora: LoraSettings = LoraSettings()
+    router_aux_loss: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of the load-balancing loss of a Mixture of Experts, which bends the router's input;
+    the router itself is frozen. 0: none, as the reference trains."""
+    guard: GuardSettings | None = None
+    """A language that must not be forgotten; None: none is watched, beyond its curve."""
     launch: LaunchSettings = LaunchSettings()
     eval_every: Positive = 500
     """Steps between validations (always also before step 0 and at the end)."""
@@ -107,6 +175,8 @@ class TrainSettings(StageSettings):
     """Validation documents of each set, at most."""
     checkpoint_every: Positive = 100
     """Steps between checkpoints: what a kill may cost."""
+    keep_checkpoints: Positive = 2
+    """How many are kept, until the stage is done: one more than needed, should one be damaged."""
 
     @field_validator("mixture")
     @classmethod
@@ -118,7 +188,18 @@ class TrainSettings(StageSettings):
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainSettings:
         parse_mixture(self.mixture, self.total_tokens)
+        for phase in self.phases if isinstance(self.phases, list) else []:
+            if phase.mixture:
+                parse_mixture(phase.mixture, phase.total_tokens)
         return self
+
+    @property
+    def sets(self) -> list[str]:
+        """Names of all sets that are trained on, and of the one that is guarded."""
+        phases = self.phases if isinstance(self.phases, list) else []
+        parts = [*self.mixture, *(part for phase in phases for part in phase.mixture or [])]
+        guarded = [self.guard.set] if self.guard else []
+        return list(dict.fromkeys([*(parse_part(part).name for part in parts), *guarded]))
 
 
 class MixedPart(Facts):
@@ -143,7 +224,11 @@ class TrainFacts(Facts):
     trainable_parameters: int
     lora_parameters: int
     embed_parameters: int
-    """embed_tokens and lm_head."""
+    """Trained ones of embed_tokens and lm_head; a tied matrix counts once."""
+    phases: list[str] = []
+    """What each phase trained, and for how many steps."""
+    stopped_by_guard: bool = False
+    """Whether the guard ended training before its last step."""
     frozen_parameters: int
     lora_modules: int
     """Linear maps that carry an adapter; equal to `lora_modules_expected` or training stops."""

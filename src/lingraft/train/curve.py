@@ -1,0 +1,119 @@
+"""The curve of a run, a row a step, as a file that survives a kill, and for TensorBoard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from torch.utils.tensorboard import SummaryWriter
+
+from ..errors import InputError
+from ..store import write_text
+
+__all__ = ["Curve"]
+
+_TITLES = {
+    "lr": "lr",
+    "valid": "valid_bpb",
+    "valid_nats": "valid_nats_per_token",
+    "experts": "experts",
+}
+"""Key of a row -> how TensorBoard's cards begin."""
+
+
+class Curve:
+    """`curve.jsonl`, row n after n steps, and the same numbers for TensorBoard.
+
+    After a kill, steps since the last checkpoint come again: a row replaces itself and all
+    that followed it.
+    """
+
+    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+        """Read what a former run left.
+
+        Args:
+            folder: Of the artefact.
+            writes: Whether rows are written; of many processes, one does.
+        """
+        self._writes = writes
+        self._path = folder / "curve.jsonl"
+        self._folder = folder / "tensorboard"
+        self._writer: SummaryWriter | None = None
+        text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
+        *lines, partial = text.split("\n")
+        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        self._is_whole = not partial
+        if self.rows:
+            self._refuse_gap(self.rows[-1]["step"])
+
+    def tokens(self, step: int) -> int:
+        """Give the tokens that were trained on in the first `step` steps.
+
+        Raises:
+            InputError: There is no such row.
+        """
+        if step >= len(self.rows):
+            self._refuse_gap(step)
+        return int(self.rows[step]["tokens"])
+
+    def __enter__(self) -> Curve:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._writer:
+            self._writer.close()
+
+    def put(self, row: dict[str, Any]) -> None:
+        """Write row `row["step"]` as the last one."""
+        step = row["step"]
+        appends = self._is_whole and len(self.rows) == step
+        del self.rows[step:]
+        self.rows.append(row)
+        if not self._writes:
+            return
+        if appends:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(_line(row))
+        else:
+            self._refuse_gap(step)
+            write_text(self._path, "".join(map(_line, self.rows)))
+            self._is_whole = True
+        self._show(row)
+
+    def finish(self, steps: int) -> list[dict[str, Any]]:
+        """Give all rows, from 0 to `steps`."""
+        self._refuse_gap(steps)
+        return self.rows
+
+    def _refuse_gap(self, last: int) -> None:
+        if [row["step"] for row in self.rows] != list(range(last + 1)):
+            raise InputError(
+                f"{self._path}: rows are missing before step {last}; expected one a step.",
+                way_out="The draft was damaged: delete its folder and run again.",
+            )
+
+    def _show(self, row: dict[str, Any]) -> None:
+        if self._writer is None:
+            self._writer = SummaryWriter(str(self._folder), purge_step=row["step"])
+        for tag, value in _scalars(row):
+            self._writer.add_scalar(tag, value, row["step"])
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    if "loss" in row:
+        yield "train/loss", row["loss"]
+    for key, title in _TITLES.items():
+        for name, value in row.get(key, {}).items():
+            yield f"{title}/{name}", value

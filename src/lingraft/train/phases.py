@@ -1,0 +1,148 @@
+"""The phases of a run: what is trained, for how many steps, how fast, on which mixture.
+
+`reference` trains adapters and all rows together, as HIT-SCIR/Chinese-Mixtral-8x7B does.
+`rows-first` trains the added rows alone for a tenth of the steps: they begin as means, and their
+gradients are large while the body's would be noise. `eeve` is like EEVE (Kim et al. 2024, arXiv
+2402.14714), which trains in seven stages: added input rows; added output rows; both; all output
+rows; added input and all output rows; everything; the adapters alone. The shares of the steps are
+ours: a tenth each, and four tenths for everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import nn
+
+from ..errors import UsageError
+from ..training import Group
+from .build import Built
+from .settings import Part, PhaseSettings, TrainSettings
+
+__all__ = ["Phase", "group_parameters", "needs_border", "plan_phases"]
+
+_ALL: list[Part] = ["lora", "added", "base"]
+_EEVE: list[tuple[list[Part], float | None]] = [
+    (["added-input"], 0.1),
+    (["added-output"], 0.1),
+    (["added"], 0.1),
+    (["added-output", "base-output"], 0.1),
+    (["added", "base-output"], 0.1),
+    (_ALL, None),
+    (["lora"], 0.1),
+]
+_PRESETS: Mapping[str, list[tuple[list[Part], float | None]]] = {
+    "reference": [(_ALL, None)],
+    "rows-first": [(["added"], 0.1), (_ALL, None)],
+    "eeve": _EEVE,
+}
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase, planned.
+
+    Attributes:
+        settings: What it trains.
+        first: The run's number of its first step.
+        steps: How many it has, 1 or more.
+    """
+
+    settings: PhaseSettings
+    first: int
+    steps: int
+
+    @property
+    def told(self) -> str:
+        """What it trains, in short."""
+        return f"{' + '.join(self.settings.trains)}: {self.steps:,} steps"
+
+
+def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
+    """Divide the steps of a run.
+
+    Raises:
+        UsageError: Shares do not come to the whole, or a phase would have no step.
+    """
+    wanted = settings.phases
+    if isinstance(wanted, str):
+        wanted = [PhaseSettings(trains=t, frac=f) for t, f in _PRESETS[wanted]]
+    open_ended = [n for n, phase in enumerate(wanted) if phase.frac is None]
+    total = sum(phase.frac or 0.0 for phase in wanted)
+    if len(open_ended) > 1 or (not open_ended and abs(total - 1) > 1e-6) or total > 1 + 1e-6:
+        raise UsageError(
+            f"train.phases: shares come to {total:g}, and {len(open_ended)} phases have none; "
+            "expected 1, or less and one phase without.",
+            way_out="Leave `frac` out of one phase; it takes what is left.",
+        )
+    counts = [round((phase.frac or 0.0) * steps) for phase in wanted]
+    last = open_ended[0] if open_ended else len(wanted) - 1
+    counts[last] = steps - sum(counts[:last]) - sum(counts[last + 1 :])
+    if min(counts) < 1:
+        raise UsageError(
+            f"train.phases: {steps} steps in {len(wanted)} phases come to {counts}.",
+            effect="A phase would be left out.",
+            way_out="Train for more steps, or take fewer phases.",
+        )
+    firsts = [sum(counts[:n]) for n in range(len(counts))]
+    return [Phase(*phase) for phase in zip(wanted, firsts, counts, strict=True)]
+
+
+def needs_border(settings: TrainSettings, phases: Sequence[Phase]) -> bool:
+    """Tell whether base rows and added rows must be parameters of their own."""
+    if settings.rows == "added" or settings.added_lr is not None:
+        return True
+    return any(_is_partial(phase.settings.trains) for phase in phases)
+
+
+def _is_partial(trains: Sequence[Part]) -> bool:
+    """Whether some rows of a matrix are trained without the others."""
+    return any(
+        _has(trains, "added", side) != _has(trains, "base", side) for side in ("input", "output")
+    )
+
+
+def _has(trains: Sequence[Part], kind: str, side: str) -> bool:
+    return kind in trains or f"{kind}-{side}" in trains
+
+
+def group_parameters(built: Built, settings: TrainSettings, phase: Phase) -> list[Group]:
+    """Give what a phase trains, with its rates; all else is frozen until it is asked for.
+
+    Raises:
+        UsageError: Nothing of what it names can be trained.
+    """
+    trains, lr, decay = phase.settings.trains, phase.settings.lr, settings.weight_decay
+    embed_lr = lr or settings.embed_lr or settings.lr
+    added_lr = lr or settings.added_lr or embed_lr
+    candidates = [
+        Group("lora", built.lora if "lora" in trains else {}, lr or settings.lr, decay),
+        Group("embed", _rows(built.embed, trains, "base"), embed_lr, decay),
+        Group("added", _rows(built.added, trains, "added"), added_lr, decay),
+    ]
+    groups = [group for group in candidates if group.parameters]
+    if not groups:
+        raise UsageError(
+            f"train.phases: a phase trains {', '.join(trains)}, of which this run has nothing "
+            f"(train.rows = '{settings.rows}').",
+            way_out="Take what is trained by train.rows, or other phases.",
+        )
+    kept = {id(p) for group in groups for p in group.parameters.values()}
+    for parameter in [*built.lora.values(), *built.embed.values(), *built.added.values()]:
+        parameter.requires_grad_(id(parameter) in kept)
+    return groups
+
+
+def _rows(
+    parameters: Mapping[str, nn.Parameter], trains: Sequence[Part], kind: str
+) -> dict[str, nn.Parameter]:
+    """Rows of the sides that are asked for; a tied matrix is trained if either side is."""
+    is_tied = len(parameters) == 1
+    found = {}
+    for name, parameter in parameters.items():
+        sides = ["input"] if "embed_tokens" in name else ["output"]
+        sides = ["input", "output"] if is_tied else sides
+        if any(_has(trains, kind, side) for side in sides):
+            found[name] = parameter
+    return found

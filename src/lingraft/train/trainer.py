@@ -1,0 +1,279 @@
+"""One training run's data, model and settings: what the loop calls, and what it is told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from ..errors import InputError, UsageError
+from ..losses import linear_cross_entropy
+from ..mixture import Batch, Mixture
+from ..parts import parse_part
+from ..progress import Progress
+from ..ranks import Ranks
+from ..rows import IGNORE, Int64, Stretch
+from ..scoring import score_docs
+from ..shards import TokenFile, open_tokens
+from ..store import Artefact, Draft
+from ..training import Group, LoopPlan, StepLog
+from .audit import audit_gradients
+from .build import Built
+from .loads import Loads
+from .phases import Phase, group_parameters
+from .settings import TrainSettings
+
+__all__ = ["GuardStopError", "Trainer"]
+
+
+class GuardStopError(Exception):
+    """The guarded language got worse than it may; never leaves this stage."""
+
+
+@dataclass(frozen=True)
+class _ValidSet:
+    """Validation documents of one set: their ids, and their sizes in UTF-8 bytes."""
+
+    docs: list[npt.NDArray[np.int64]]
+    sizes_bytes: list[int]
+
+
+class Data:
+    """Mixtures of all phases, and validation documents of all sets."""
+
+    def __init__(self, settings: TrainSettings, encode: Artefact, seed: int) -> None:
+        """Open the token files.
+
+        Raises:
+            InputError: A file cannot be used, or a set has no validation documents.
+        """
+        self._settings, self._seed = settings, seed
+        self._files = {
+            name: open_tokens(encode.file(f"{name}-train.npy")) for name in settings.sets
+        }
+        self.mixture = self._open(settings.mixture, settings.total_tokens)
+        phases = settings.phases if isinstance(settings.phases, list) else []
+        self._own = {
+            n: self._open(phase.mixture, phase.total_tokens)
+            for n, phase in enumerate(phases)
+            if phase.mixture
+        }
+        self.valid = {name: _open_valid(encode, name, settings.eval_docs) for name in settings.sets}
+
+    def _open(self, parts: Sequence[str], total_tokens: int | None) -> Mixture:
+        s = self._settings
+        names = dict.fromkeys(parse_part(part).name for part in parts)
+        files: Mapping[str, TokenFile] = {name: self._files[name] for name in names}
+        return Mixture(
+            files, parts, s.seq_len, self._seed, total_tokens=total_tokens, documents=s.documents
+        )
+
+    def place(self, phases: Sequence[Phase], step: int) -> tuple[Mixture, int]:
+        """Give the mixture that a step of the run reads, and the step's number in it."""
+        shared = 0
+        for number, phase in enumerate(phases):
+            local = step - phase.first
+            if local < phase.steps:
+                own = self._own.get(number)
+                return (own, local) if own else (self.mixture, shared + local)
+            shared += 0 if number in self._own else phase.steps
+        raise AssertionError(f"step {step} is in no phase")
+
+
+class Trainer:
+    """What the loop needs of one run."""
+
+    def __init__(
+        self,
+        settings: TrainSettings,
+        built: Built,
+        data: Data,
+        phases: Sequence[Phase],
+        device: torch.device,
+        ranks: Ranks,
+    ) -> None:
+        """Join model and data.
+
+        Raises:
+            UsageError: A step's sequences cannot be divided between the processes.
+        """
+        self._settings, self._built, self._data = settings, built, data
+        self._phases, self._device, self._ranks = phases, device, ranks
+        self.batch_size = batch_size_of(settings)
+        self._last = phases[-1].first + phases[-1].steps
+        if self.batch_size % ranks.count:
+            raise UsageError(
+                f"a step of {self.batch_size} sequences cannot be divided between {ranks.count} "
+                "processes.",
+                way_out="Make train.micro_batch_size x train.accumulation a multiple of it.",
+            )
+        self._loads = Loads(built.model)
+        self._targets: dict[int, int] = {}
+        self._start_bpb: dict[str, float] = {}
+        self._draft: Draft | None = None
+
+    def groups(self, phase: Phase) -> list[Group]:
+        """What a phase trains, and how fast."""
+        return group_parameters(self._built, self._settings, phase)
+
+    def plan(self, number: int) -> LoopPlan:
+        """What the loop needs to know of a phase."""
+        s, phase = self._settings, self._phases[number]
+        label = "train" if len(self._phases) == 1 else f"train, phase {number + 1}"
+        return LoopPlan(
+            steps=phase.steps,
+            warmup_frac=s.warmup_frac,
+            schedule=s.schedule,
+            decay_frac=s.decay_frac,
+            floor=s.min_lr_frac,
+            optimizer=s.optimizer,
+            max_grad_norm=s.max_grad_norm,
+            beta2=s.adam_beta2,
+            checkpoint_every=s.checkpoint_every,
+            keep_checkpoints=s.keep_checkpoints,
+            tokens_per_step=self.batch_size * s.seq_len,
+            label=label,
+            folder=f"phase-{number + 1}",
+            first_step=phase.first,
+        )
+
+    def backward(self, step: int) -> float:
+        """Forward and backward of this process's share of a step; its share of the mean loss."""
+        mixture, place = self._data.place(self._phases, step)
+        batch = mixture.batch(place, self.batch_size)
+        self._targets = {step: _num_targets(batch.labels)}
+        own = self.batch_size // self._ranks.count
+        mine = Batch(*(a[self._ranks.rank * own : (self._ranks.rank + 1) * own] for a in batch))
+        self._built.model.train()
+        self._loads.clear()
+        total = 0.0
+        for start in range(0, own, self._settings.micro_batch_size):
+            rows = slice(start, start + self._settings.micro_batch_size)
+            micro = Batch(*(array_BL[rows] for array_BL in mine))
+            # Micro-batches count by their targets, so that the split does not change the step.
+            share = _num_targets(micro.labels) / max(self._targets[step], 1)
+            loss, aux = self._loss(micro)
+            (loss + aux).mul(share).backward()  # type: ignore[no-untyped-call]
+            total += float(loss.detach()) * share
+        if any(step == phase.first + 1 for phase in self._phases):
+            self._audit(step, mine)
+        return total
+
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean nats of a micro-batch, and the loss of its routers, weighted."""
+        model = self._built.model
+        ids, labels, positions = (torch.from_numpy(array).to(self._device) for array in batch)
+        self._loads.begin((labels != IGNORE).flatten())
+        # Without a cache and a mask, positions that begin anew keep documents apart, see `rows`.
+        hidden = model.model(
+            input_ids=ids, position_ids=positions, use_cache=False
+        ).last_hidden_state
+        loss = linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels.flatten())
+        weight = self._settings.router_aux_loss
+        if not weight or not self._loads.num_layers:
+            return loss, loss.new_zeros(())
+        return loss, weight * self._loads.balance_loss(model.config.num_experts_per_tok)
+
+    def _audit(self, step: int, batch: Batch) -> None:
+        counted = batch.labels != IGNORE
+        inputs, labels = (
+            torch.from_numpy(np.unique(a[counted])) for a in (batch.inputs, batch.labels)
+        )
+        told = audit_gradients(step, self._built, self._loads.counts(), inputs, labels)
+        if self._draft:
+            self._draft.note(told)
+
+    def describe(self, step: int) -> str:
+        """Tell which documents a step reads."""
+        mixture, place = self._data.place(self._phases, step)
+        stretches = mixture.stretches(place, self.batch_size)
+        return ", ".join(f"{name} documents {_documents(s)}" for name, s in stretches)
+
+    def validate(self, progress: Progress | None = None) -> dict[str, dict[str, float]]:
+        """Bits per byte, and nats per token, of every set."""
+        model, seq_len = self._built.model, self._settings.seq_len
+        scores = {
+            name: score_docs(model, v.docs, v.sizes_bytes, seq_len, progress)
+            for name, v in self._data.valid.items()
+        }
+        return {
+            "valid": {name: score.bpb for name, score in scores.items()},
+            "valid_nats": {name: s.nats / s.total_tokens for name, s in scores.items()},
+        }
+
+    def first_row(self, draft: Draft) -> dict[str, Any]:
+        """The curve's row before step 0."""
+        num_docs = sum(len(valid.docs) for valid in self._data.valid.values())
+        with draft.progress("validate", num_docs, "docs") as progress:
+            return {"step": 0, "tokens": 0, **self.validate(progress)}
+
+    def start(self, first_row: Mapping[str, Any], draft: Draft) -> None:
+        """Remember what the guarded language was before step 0."""
+        self._start_bpb, self._draft = first_row["valid"], draft
+
+    def row(self, number: int, log: StepLog, former_tokens: int) -> dict[str, Any]:
+        """The curve's row after `number` steps, validated where it is due."""
+        row: dict[str, Any] = {
+            "step": number,
+            "loss": log.loss,
+            "lr": log.lr,
+            "tokens": former_tokens + self._targets[log.step],
+        }
+        if number % self._settings.eval_every == 0 or number == self._last:
+            row |= self.validate()
+            if loads := self._loads.told(self._ranks):
+                row["experts"] = loads
+        return row
+
+    def guard(self, row: Mapping[str, Any]) -> None:
+        """Compare the guarded language with what it was.
+
+        Raises:
+            GuardStopError: It got worse than it may, and training shall end for it.
+        """
+        guard = self._settings.guard
+        if guard is None or "valid" not in row:
+            return
+        rise = row["valid"][guard.set] - self._start_bpb[guard.set]
+        if rise <= guard.max_rise or self._draft is None:
+            return
+        self._draft.note(
+            f"WARNING: '{guard.set}' is at {row['valid'][guard.set]:.4f} bits per byte after step "
+            f"{row['step']}, {rise:.4f} above its start (train.guard.max_rise = {guard.max_rise}): "
+            "more of it in train.mixture, or a lower rate, would keep it."
+        )
+        if guard.action == "stop":
+            raise GuardStopError
+
+
+def batch_size_of(settings: TrainSettings) -> int:
+    """Sequences of a step, of all processes together."""
+    return settings.micro_batch_size * settings.accumulation * settings.launch.processes
+
+
+def _documents(stretch: Stretch) -> str:
+    ends = np.asarray(stretch.file.ends)
+    places = np.array([stretch.start, stretch.stop - 1], ends.dtype)
+    first, last = ends.searchsorted(places, "right").tolist()
+    return str(first) if first == last else f"{first}-{last}"
+
+
+def _num_targets(labels_BL: Int64) -> int:
+    return int((labels_BL != IGNORE).sum())
+
+
+def _open_valid(encode: Artefact, name: str, max_docs: int) -> _ValidSet:
+    tokens = open_tokens(encode.file(f"{name}-valid.npy"))
+    sizes = np.load(encode.file(f"{name}-valid.bytes.npy"), allow_pickle=False)
+    if not tokens.num_docs:
+        raise InputError(
+            f"{encode.path}: set '{name}' has no validation documents; expected one or more.",
+            effect="Nobody would see what training does to it.",
+            way_out="Raise corpus.valid_frac, or take the set out of train.mixture.",
+        )
+    count = min(max_docs, tokens.num_docs)
+    return _ValidSet([tokens.doc(n) for n in range(count)], sizes[:count].tolist())

@@ -1,0 +1,152 @@
+"""How a run's steps are divided, and what each phase trains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pico import save_llama, save_mixtral
+
+from lingraft.errors import UsageError
+from lingraft.train.build import Built, build
+from lingraft.train.phases import Phase, group_parameters, needs_border, plan_phases
+from lingraft.train.settings import LoraSettings, PhaseSettings, TrainSettings
+
+
+def settings(**changes: Any) -> TrainSettings:
+    return TrainSettings(**{"mixture": ["1:zh"], "lr": 0.1, **changes})
+
+
+def phase(*trains: Any, frac: float | None = None, **changes: Any) -> PhaseSettings:
+    return PhaseSettings(trains=list(trains), frac=frac, **changes)
+
+
+def model(folder: Path, *, tied: bool = False, **rows: Any) -> Built:
+    save = save_llama if tied else save_mixtral
+    targets: Any = ["q_proj"]
+    return build(
+        save(folder, tie_word_embeddings=tied),
+        LoraSettings(rank=2, targets=targets),
+        quantize="none",
+        dtype="float32",
+        seed=1,
+        device=torch.device("cpu"),
+        **{"num_base": 290, **rows},
+    )
+
+
+def planned(s: TrainSettings, steps: int) -> list[tuple[list[str], int, int]]:
+    return [(list(p.settings.trains), p.first, p.steps) for p in plan_phases(s, steps)]
+
+
+def test_the_reference_trains_all_at_once() -> None:
+    assert planned(settings(), 7) == [(["lora", "added", "base"], 0, 7)]
+
+
+def test_rows_first_trains_added_rows_for_a_tenth() -> None:
+    assert planned(settings(phases="rows-first"), 40) == [
+        (["added"], 0, 4),
+        (["lora", "added", "base"], 4, 36),
+    ]
+
+
+def test_eeve_has_seven_phases() -> None:
+    found = planned(settings(phases="eeve"), 100)
+    assert [(first, steps) for _, first, steps in found] == [
+        (0, 10), (10, 10), (20, 10), (30, 10), (40, 10), (50, 40), (90, 10),
+    ]  # fmt: skip
+    assert found[0][0] == ["added-input"]
+    assert found[-1][0] == ["lora"]
+
+
+def test_shares_that_round_leave_no_step_out() -> None:
+    s = settings(phases=[phase("lora", frac=0.5), phase("added", frac=0.5)])
+    assert [(first, steps) for _, first, steps in planned(s, 5)] == [(0, 2), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("fracs", "message"),
+    [
+        ([0.5, 0.4], "shares come to 0.9, and 0 phases"),
+        ([0.5, 0.6], "shares come to 1.1"),
+        ([0.7, None, None], "2 phases have none"),
+    ],
+)
+def test_shares_that_are_not_the_whole_are_refused(fracs: list[Any], message: str) -> None:
+    s = settings(phases=[phase("lora", frac=frac) for frac in fracs])
+    with pytest.raises(UsageError, match=message):
+        plan_phases(s, 10)
+
+
+def test_a_phase_without_a_step_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"3 steps in 2 phases come to \[0, 3\]"):
+        plan_phases(settings(phases="rows-first"), 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "wanted"),
+    [
+        ({}, False),
+        ({"rows": "added"}, True),
+        ({"added_lr": 0.1}, True),
+        ({"phases": "rows-first"}, True),
+        ({"phases": [phase("lora")]}, False),
+        ({"phases": [phase("lora", "base-input", "added-input")]}, False),
+        ({"phases": [phase("base-output", "added-input")]}, True),
+    ],
+)
+def test_a_border_is_needed_where_some_rows_go_without_others(
+    changes: dict[str, Any], wanted: bool
+) -> None:
+    s = settings(**changes)
+    assert needs_border(s, plan_phases(s, 100)) is wanted
+
+
+def names(built: Built, s: TrainSettings, *trains: Any, **changes: Any) -> dict[str, list[str]]:
+    groups = group_parameters(built, s, Phase(phase(*trains, **changes), 0, 1))
+    return {group.name: list(group.parameters) for group in groups}
+
+
+EMBED, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+
+
+def test_only_what_a_phase_trains_asks_for_gradients(tmp_path: Path) -> None:
+    built = model(tmp_path)
+    assert names(built, settings(), "added-output", "base-output") == {
+        "embed": [HEAD],
+        "added": [f"{HEAD}.added"],
+    }
+    wanted = {id(built.embed[HEAD]), id(built.added[f"{HEAD}.added"])}
+    assert {id(p) for p in built.model.parameters() if p.requires_grad} == wanted
+    assert names(built, settings(), "added") == {"added": [f"{EMBED}.added", f"{HEAD}.added"]}
+    assert not built.embed[HEAD].requires_grad
+    found = names(built, settings(), "lora", "added", "base")
+    assert list(found) == ["lora", "embed", "added"]
+    assert len(found["lora"]) == 2 * 2
+
+
+def test_a_tied_matrix_is_trained_by_either_of_its_sides(tmp_path: Path) -> None:
+    built = model(tmp_path, tied=True)
+    for side in ("added-input", "added-output", "added"):
+        assert names(built, settings(), side) == {"added": [f"{EMBED}.added"]}
+
+
+def test_rates_come_from_the_phase_or_from_the_nearest_setting(tmp_path: Path) -> None:
+    built = model(tmp_path)
+
+    def rates(s: TrainSettings, **changes: Any) -> list[float]:
+        plan = Phase(phase("lora", "added", "base", **changes), 0, 1)
+        return [group.lr for group in group_parameters(built, s, plan)]
+
+    assert rates(settings()) == [0.1, 0.1, 0.1]
+    assert rates(settings(embed_lr=0.2)) == [0.1, 0.2, 0.2]
+    assert rates(settings(embed_lr=0.2, added_lr=0.3)) == [0.1, 0.2, 0.3]
+    assert rates(settings(embed_lr=0.2, added_lr=0.3), lr=0.4) == [0.4, 0.4, 0.4]
+
+
+def test_a_phase_that_would_train_nothing_is_refused(tmp_path: Path) -> None:
+    built = model(tmp_path, rows="none", num_base=None)
+    with pytest.raises(UsageError, match="of which this run has nothing"):
+        names(built, settings(rows="none"), "added", "base")
