@@ -4,7 +4,9 @@ Two parts:
 
     speed   every contender of `token_contenders.py` on the same files, in processes of its own,
             rounds going through all of them. MB are 10^6 bytes of the texts, in UTF-8. Timed is
-            what the contender's row says; `wall_s` is the whole process, imports included.
+            what the contender's row says; `wall_s` is the whole process, imports included, and
+            `cpu_s` what it and its children computed for, as of the last sample of each: others
+            on the cores hardly change that.
     memory  ours alone on the text 1, 4 and 16 times over: the peak must not follow the input.
 
 Memory: proportional set sizes of the process and all its children, added up, sampled every 0.2 s;
@@ -50,6 +52,7 @@ from lingraft.texts import find_texts, read_texts
 
 _SAMPLE_S = 0.2
 _MULTIPLES = (1, 4, 16)
+_MEASURED = ("time_s", "wall_s", "cpu_s", "peak_bytes")
 
 
 def main() -> None:
@@ -99,10 +102,13 @@ def _speed(
             speed = num_bytes / 1e6 / row["time_s"] if "time_s" in row else 0.0
             tell(f"round {number + 1}: {name}: {speed:.1f} MB/s {row}")
     rows = [_summary(name, results, num_bytes) for name, results in found.items()]
-    speeds = {row["contender"]: row["median_mb_s"] for row in rows if "median_mb_s" in row}
-    if "ours" in speeds:
-        ratios = {name: speeds["ours"] / speed for name, speed in speeds.items() if name != "ours"}
-        rows.append({"part": "ratios", "ours_over": ratios})
+    whole = {row["contender"]: row for row in rows if "median_mb_s" in row}
+    if "ours" in whole:
+        mine, others = whole["ours"], {name: row for name, row in whole.items() if name != "ours"}
+        ratios = {n: mine["median_mb_s"] / row["median_mb_s"] for n, row in others.items()}
+        cpu_s = {n: statistics.median(row["cpu_s"]) for n, row in whole.items()}
+        cpu = {name: cpu_s[name] / cpu_s["ours"] for name in others}
+        rows.append({"part": "ratios", "ours_over": ratios, "cpu_over_ours": cpu})
         tell(f"ours over others: { {name: round(ratio, 1) for name, ratio in ratios.items()} }")
     return rows
 
@@ -112,7 +118,7 @@ def _summary(name: str, results: Sequence[dict[str, Any]], num_bytes: int) -> di
     whole = [result for result in results if "time_s" in result]
     if not whole:
         return {**row, **results[-1]}
-    row |= {key: [result[key] for result in whole] for key in ("time_s", "wall_s", "peak_bytes")}
+    row |= {key: [result[key] for result in whole] for key in _MEASURED}
     speeds = [num_bytes / 1e6 / result["time_s"] for result in whole]
     row |= {"mb_s": speeds, "median_mb_s": statistics.median(speeds)}
     return {**row, "tokens": whole[-1]["tokens"], "includes": whole[-1]["includes"]}
@@ -165,19 +171,26 @@ def _run_one(
     if process.returncode:
         return {"failed": stderr.strip().splitlines()[-1][:300] if stderr.strip() else "no word"}
     row: dict[str, Any] = json.loads(stdout.strip().splitlines()[-1])
-    return {**row, "wall_s": wall_s, "peak_bytes": peak.bytes}
+    return {**row, "wall_s": wall_s, "cpu_s": peak.cpu_s, "peak_bytes": peak.bytes}
 
 
 class _Peak(threading.Thread):
-    """Samples the memory of a process and its children."""
+    """Samples the memory and the processor time of a process and its children."""
 
     def __init__(self, pid: int) -> None:
         super().__init__(daemon=True)
         self._pid, self._is_over, self.bytes = pid, threading.Event(), 0
+        self._cpu_s: dict[int, float] = {}
+
+    @property
+    def cpu_s(self) -> float:
+        return sum(self._cpu_s.values())
 
     def run(self) -> None:
         while not self._is_over.wait(_SAMPLE_S):
-            self.bytes = max(self.bytes, sum(map(_pss_bytes, _family(self._pid))))
+            pids = list(_family(self._pid))
+            self.bytes = max(self.bytes, sum(map(_pss_bytes, pids)))
+            self._cpu_s |= {pid: used for pid in pids if (used := _used_s(pid))}
 
     def stop(self) -> None:
         self._is_over.set()
@@ -192,6 +205,15 @@ def _family(pid: int) -> Iterator[int]:
                 yield from _family(int(child))
     except OSError:  # it ended meanwhile
         return
+
+
+def _used_s(pid: int) -> float:
+    """Processor time of a process until now; 0 where it has ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _pss_bytes(pid: int) -> int:

@@ -134,7 +134,7 @@ def test_verify_exits_with_3_where_a_byte_differs(
 ) -> None:
     found = artefact(tmp_path, "10-corpus")
     assert call(monkeypatch, "verify", str(tmp_path)) == 0
-    assert "every file is as its manifest says" in capsys.readouterr().out
+    assert "every file is as recorded" in capsys.readouterr().out
     (found.path / "x.json").write_text("2\n", encoding="utf-8")
     assert call(monkeypatch, "verify", str(tmp_path)) == 3
     assert "x.json: sha256" in capsys.readouterr().out

@@ -108,3 +108,79 @@ def test_words_without_a_name_belong_to_the_one_before(tmp_path: Path) -> None:
 def test_a_word_without_a_set_or_a_file_is_refused(words: list[str], text: str) -> None:
     with pytest.raises(UsageError, match=text):
         parse_named(words, "")
+
+
+def test_halves_of_surrogate_pairs_in_what_is_kept_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [json.dumps({"text": line}) for line in LINES]
+    rows.append(json.dumps({"text": "\\ud800 " + "word " * 400}).replace("\\\\", "\\"))
+    rows.append('{"text": "\\ud800, too many for so few characters"}')
+    (tmp_path / "en.jsonl").write_text("\n".join(rows), encoding="utf-8")
+    words = [str(tmp_path / "en.jsonl"), "--out", str(tmp_path / "out"), "--valid-frac", "0.2"]
+    assert run_cli(monkeypatch, *words) == 0
+    out = capsys.readouterr().out
+    assert "replacement_characters" in out
+    assert "1 half of a surrogate pair" in out
+    stats = json.loads((tmp_path / "out" / "stats.json").read_text(encoding="utf-8"))
+    assert stats["sets"]["en"]["num_surrogates"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--reader", "foo"], "--reader = 'foo': expected 'auto', 'jsonl'"),
+        (["--valid-frac", "2"], "--valid-frac = 2.0: expected less than 1."),
+        (["--mask", "foo", "bar"], "--mask = 'bar': expected 'email' or 'phone'."),
+        (["--min-similarity", "2"], "--min-similarity = 2.0: expected less than or equal to 1."),
+        (["--scripts", "Klingon"], "--scripts = ['Klingon']: no Unicode script 'Klingon'."),
+        (["--decontaminate-splits", "x"], "--decontaminate-splits = 'x': expected 'train'"),
+        (["--language", "z"], "--language = 'z': "),
+        (
+            ["--valid-frac", "0.5", "--test-frac", "0.6"],
+            "settings: valid_frac = 0.5 and test_frac = 0.6 leave nothing to train on.",
+        ),
+    ],
+)
+def test_a_wrong_option_is_told_by_its_name_once(
+    corpus: Path,
+    words: list[str],
+    told: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    files = [f"a={corpus}/zh.jsonl", f"b={corpus}/en.jsonl", "--text-key", "body"]
+    assert run_cli(monkeypatch, *files, "--out", str(corpus / "out"), *words) == 2
+    error = capsys.readouterr().err
+    assert told in error
+    assert error.count(told) == 1
+    assert "sets." not in error
+    assert "Input should" not in error
+
+
+@pytest.mark.parametrize("name", ["my set", "a:b", ".x"])
+def test_a_set_name_is_refused_as_a_registry_refuses_it(
+    corpus: Path, name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [f"{name}={corpus}/zh.jsonl", "--out", str(corpus / "out"), "--text-key", "body"]
+    assert run_cli(monkeypatch, *words) == 2
+    mine = capsys.readouterr().err
+    monkeypatch.setattr("sys.argv", ["lingraft", "corpus", "add", str(corpus / "x.toml"), name])
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    theirs = capsys.readouterr().err
+    rule = "expected letters, digits, '.', '_' and '-', a letter or a digit first"
+    assert f"set name = '{name}': {rule}" in mine
+    assert f"set name '{name}': {rule}" in theirs
+    assert mine[mine.index(rule) :] == theirs[theirs.index(rule) :]
+
+
+def test_a_set_may_have_a_chinese_name(corpus: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (corpus / "zh.jsonl").rename(corpus / "维基 百科.jsonl")
+    out = corpus / "out"
+    words = [f"{corpus}/维基 百科.jsonl", "--out", str(out), "--text-key", "body"]
+    assert run_cli(monkeypatch, *words, "--valid-frac", "0.2") == 0
+    assert (out / "维基-百科-train.jsonl").is_file()
+    monkeypatch.setattr("sys.argv", ["lingraft", "corpus", "add", str(out / "x.toml"), "维基-百科"])
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()

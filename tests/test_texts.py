@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import zstandard
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.errors import InputError, UsageError
@@ -198,6 +198,7 @@ def test_plain_text_gives_back_any_lines_but_blank_ones(
     ]
 
 
+@settings(deadline=None)
 @given(texts=st.lists(ANY_TEXT), group=st.integers(1, 3))
 def test_tables_give_back_any_texts(
     texts: list[str], group: int, tmp_path_factory: pytest.TempPathFactory
@@ -225,6 +226,39 @@ def test_a_document_tells_where_it_begins(tmp_path: Path) -> None:
 def test_a_lone_surrogate_becomes_a_replacement_character(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", r'{"text": "a\ud83d\uDE00b\ud83dc\uDE00"}')
     assert texts_of(path) == ["a😀b\ufffdc\ufffd"]
+    assert [doc.num_surrogates for doc in read_texts(path)] == [2]
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pa.large_string(),
+        pa.string_view(),
+        pa.dictionary(pa.int8(), pa.string()),
+        pa.dictionary(pa.int32(), pa.large_string()),
+    ],
+    ids=str,
+)
+def test_texts_of_a_table_are_read_however_they_are_stored(
+    tmp_path: Path, kind: pa.DataType
+) -> None:
+    texts = ["中文", "", "b", "b", "中文"]
+    path = tmp_path / "a.parquet"
+    pq.write_table(pa.table({"text": pa.array(texts, kind)}), path, row_group_size=2)
+    assert pa.types.is_dictionary(
+        pq.read_schema(path).field("text").type
+    ) == pa.types.is_dictionary(kind)
+    assert texts_of(path) == texts
+    column = pa.array(["b", None], pa.string()).cast(kind)
+    pq.write_table(pa.table({"text": column}), path)
+    with pytest.raises(InputError, match="row 2: an empty cell"):
+        texts_of(path)
+
+
+def test_a_long_row_gives_its_text_whole(tmp_path: Path) -> None:
+    long = "ab 中 " * 300_000
+    rows = [json.dumps({"text": text}) for text in ("a", long, "b")]
+    assert texts_of(write(tmp_path / "a.jsonl", "\n".join(rows))) == ["a", long, "b"]
 
 
 @pytest.mark.parametrize(
@@ -256,6 +290,7 @@ def test_a_bad_row_is_named_with_file_line_and_way_out(
     [
         (pa.array(["a"]), "body", "no column 'text'"),
         (pa.array([1]), "text", "column 'text' holds int64"),
+        (pa.array([b"a"]), "text", "column 'text' holds binary"),
         (pa.array(["a", "b", None]), "text", "row 3: an empty cell"),
         (pa.array([b"a", b"\xff"]).cast(pa.string(), safe=False), "text", "after row 0"),
     ],

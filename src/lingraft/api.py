@@ -16,6 +16,7 @@ from .estimate import Estimate, estimate_needs
 from .progress import Reporter
 from .recipe import find_problems, find_warnings, read_recipe
 from .runner import RunResult, resolve_run, run_recipe
+from .shards import INDEX_NAME, check_folder
 from .store import Artefact, verify_artefact
 
 __all__ = ["CheckResult", "Difference", "check", "diff", "run", "show", "verify"]
@@ -84,14 +85,18 @@ def show(path: str | Path) -> list[dict[str, Any]]:
 
 
 def verify(path: str | Path) -> list[str]:
-    """Hash every file of a run (or stage) and list what differs from the manifests.
+    """Hash every file of a run, a stage or token files, and list what differs from its record.
 
-    Also checks that each stage was made from the stages that stand beside it.
+    A run is also checked for whether each stage was made from the stages that stand beside it,
+    and token files for files that their index does not know.
 
     Raises:
-        UsageError: There is no run and no artefact at `path`.
+        UsageError: There is no run, no artefact and no `index.json` at `path`.
     """
-    artefacts = resolve_run(Path(path))
+    folder = Path(path)
+    if (folder / INDEX_NAME).is_file() and not (folder / "manifest.json").is_file():
+        return check_folder(folder)
+    artefacts = resolve_run(folder)
     wrong = [text for a in artefacts for text in verify_artefact(a, full=True)]
     return wrong + _broken_chain(artefacts)
 

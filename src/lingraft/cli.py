@@ -1,6 +1,7 @@
 """The command line: verbs only. Each calls the function of the same name in `lingraft.api`.
 
-Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs.
+Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs, 75 stopped by
+SIGTERM: the same command goes on.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import cli_encode
+from . import cli_encode, cli_merge, cli_train
 from .cli_corpus import app as corpus_app
+from .cli_embed import app as embed_app
+from .cli_model import app as model_app
 from .cli_tokenizer import app as tokenizer_app
 from .cli_vocab import app as vocab_app
 from .errors import LingraftError
@@ -35,13 +38,18 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs.",
+    epilog="Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs, "
+    "75 stopped by SIGTERM.",
 )
 
 cli_encode.register(app)
+cli_merge.register(app)
+cli_train.register(app)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(tokenizer_app, name="tokenizer")
+app.add_typer(model_app, name="model")
+app.add_typer(embed_app, name="embed")
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, as recipes/demo.toml.")]
 RunPath = Annotated[Path, typer.Argument(help="A run (runs/demo) or one stage of it.")]
@@ -102,16 +110,24 @@ def show(path: RunPath, json: Json = False) -> None:
             print(f"           ... {len(facts) - 6} more: lingraft show {path}/STAGE")
 
 
-@app.command(epilog="Example: lingraft verify runs/demo")
-def verify(path: RunPath, json: Json = False) -> None:
-    """Hash every file and compare with the manifests; exit code 3 where something differs."""
+@app.command(epilog="Examples: lingraft verify runs/demo; lingraft verify tokens")
+def verify(
+    path: Annotated[
+        Path, typer.Argument(help="A run, one stage of it, or what lingraft encode wrote.")
+    ],
+    json: Json = False,
+) -> None:
+    """Hash every file and compare with its record; exit code 3 where something differs.
+
+    The record is manifest.json, or index.json of a folder of token files.
+    """
     from . import api
 
     wrong = api.verify(path)
     if json:
         _print_json(wrong)
     else:
-        print("\n".join(wrong) or f"{path}: every file is as its manifest says.")
+        print("\n".join(wrong) or f"{path}: every file is as recorded.")
     if wrong:
         raise typer.Exit(3)
 

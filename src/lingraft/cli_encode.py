@@ -20,7 +20,7 @@ from .cli_cluster import (
     Workers,
     make_cluster,
 )
-from .cli_words import many_values, reporter_for
+from .cli_words import many_values, reporter_for, tell_surrogates
 
 if TYPE_CHECKING:
     from .encode.command import EncodedFolder
@@ -119,6 +119,7 @@ def _record(result: EncodedFolder) -> dict[str, Any]:
         "num_docs": result.num_docs,
         "total_tokens": result.total_tokens,
         "size_bytes": result.size_bytes,
+        "num_surrogates": result.num_surrogates,
         "index": None if result.index is None else result.index.model_dump(),
     }
 
@@ -148,3 +149,5 @@ def _tell(result: EncodedFolder) -> None:
         f"{result.total_tokens:,} tokens of {result.num_docs:,} documents in {result.folder} "
         f"({result.index.dtype})"
     )
+    if result.num_surrogates:
+        print(tell_surrogates(result.num_surrogates))

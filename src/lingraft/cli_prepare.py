@@ -21,7 +21,7 @@ from .cli_cluster import (
     Workers,
     make_cluster,
 )
-from .cli_words import many_values, reporter_for
+from .cli_words import many_values, reporter_for, tell_surrogates
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -313,4 +313,7 @@ def _print_result(result: PrepareResult) -> None:
         if view is not None:
             console.print(view)
             print()
+    num_surrogates = sum(one.num_surrogates for one in tally.sets.values())
+    if num_surrogates:
+        print(tell_surrogates(num_surrogates))
     print(f"{result.folder}: see stats.html, and dropped.jsonl for what was dropped")

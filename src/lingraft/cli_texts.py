@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_words import many_values, reporter_for
+from .cli_words import many_values, reporter_for, tell_surrogates
 from .errors import UsageError
 
 if TYPE_CHECKING:
@@ -117,6 +117,8 @@ def _print_encode(result: EncodeResult, *, json: bool) -> None:
         f"{result.size_bytes / 1e6:,.1f} MB of text, as {result.dtype} in {result.out}; "
         f"their ends in {result.ends}"
     )
+    if result.num_surrogates:
+        print(tell_surrogates(result.num_surrogates))
 
 
 def compare(

@@ -22,7 +22,7 @@ from .lookup import Parts, look_up
 from .partcache import NARROW, SLACK, WIDE, Cache, find_part, hash_part
 from .splitting import Program, split_points
 
-__all__ = ["Cuts", "encode_documents"]
+__all__ = ["Cuts", "encode_documents", "encode_parts"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -247,3 +247,25 @@ def encode_documents(
     widest = 3 if cuts.space == SPACE_MARK and cuts.id_P[SPACE_MARK] < 0 else 1
     most_ids = widest * len(content_N) + 3 * len(ends_D) + borders
     return look_up(rules_H2, cuts, cache, points, parts, num, ends_D, most_ids, id_ends_D)
+
+
+@jit
+def encode_parts(rules_H2: Uint64, cuts: Cuts, cache: Cache, points: Int32, bounds: Int32) -> Int32:
+    """Encode pre-tokens that follow each other; see `encode_documents`.
+
+    Args:
+        rules_H2: The merge rules.
+        cuts: What comes before them.
+        cache: Parts seen before; changed.
+        points: Code points of the pre-tokens, and `partcache.SLACK` more, whatever they are.
+        bounds: Where each pre-token ends; one or more.
+    """
+    num, size = len(bounds), int(bounds[len(bounds) - 1])
+    whole_ids = _find_whole(cuts.whole, points, bounds, num)
+    parts = Parts(np.empty(size, np.int32), np.empty(size, np.int32))
+    if len(whole_ids) > 0 or len(cuts.user_first_P) > 0:
+        num = _cut(cuts, points, bounds, num, whole_ids, False, parts)
+    else:
+        num = _cut_plain(cuts, points, bounds, num, parts)
+    ends_D, id_ends_D = np.full(1, size, np.int64), np.zeros(1, np.int64)
+    return look_up(rules_H2, cuts, cache, points, parts, num, ends_D, 4 * size + 3, id_ends_D)

@@ -11,25 +11,22 @@ from __future__ import annotations
 import logging
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
 from .basetypes import BaseTokenizer
-from .cutting import Cuts, encode_documents
+from .cutting import encode_documents, encode_parts
 from .errors import InputError, UsageError
 from .fronts import MAX_ADDED
 from .othertokenizers import OtherTokenizer, read_tokenizer
 from .partcache import Cache, new_cache
 from .rulesets import Machine, NotExactError, build_machine
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from .slices import Slice, can_slice, slice_text
 
 __all__ = ["Encoder"]
 
@@ -38,7 +35,7 @@ Int64 = npt.NDArray[np.int64]
 
 _CACHE_PARTS = 1 << 18
 _TASK_CHARS = 1 << 19
-_LONG_CHARS = 1 << 22
+_LONG_CHARS = 1 << 20
 _PROBES = (
     "", " ", "  ", "a", " a  b ", "\n\n \t\r\n x", "The 1st: it's 12,345.67% (ok)?!", "I'LL we'Ve",
     "中文 and English，混在一起。", "ｆｕｌｌ　ｗｉｄｔｈ ﬁ", "e\u0301 é 각 \u1100\u1161", "▁ ▁▁a",
@@ -130,21 +127,52 @@ class Encoder:
         Raises:
             InputError: A text holds half of a surrogate pair, which is no character.
         """
-        if texts and max(map(len, texts)) > _LONG_CHARS and self._may_cut:
-            found = [self._encode_long(text) for text in texts]
-        elif self._machine is None or not texts:
-            found = self._encode(texts)
-        else:
-            machine = self._machine
-            prepared = _prepare(machine, texts)
+        if self._machine is not None and texts:
+            prepared = _prepare(self._machine, texts)
             ours = [text for text in prepared if text is not None]
             if len(ours) == len(texts):
-                ids_T, ends_D = self._run(machine, _to_bytes(ours), sum(map(len, ours)))
+                ids_T, ends_D = self._run(self._machine, _to_bytes(ours), sum(map(len, ours)))
                 if ends_D[-1] >= 0:
                     return ids_T, ends_D
-            found = self._encode(texts)
+        found = self._encode(texts)
         ends_D = np.cumsum([len(ids) for ids in found], dtype=np.int64)
         return np.concatenate([*found, np.empty(0, np.int32)]), ends_D
+
+    def slices(self, text: str) -> Iterator[Slice]:
+        """Cut a text into slices that `encode_slice` encodes by themselves, in any thread.
+
+        A long text then takes a fraction of the memory. A short one is one slice, and so is one
+        that only its library can encode.
+
+        Raises:
+            InputError: It holds half of a surrogate pair, which is no character.
+        """
+        machine, prepared = self._machine, None
+        if machine is not None and len(text) > _LONG_CHARS and can_slice(machine):
+            _refuse_surrogates([text])  # here, not when half of it is encoded
+            prepared = _prepare(machine, [text])[0]
+        if machine is None or not prepared:  # its library encodes it, or nothing is left of it
+            yield Slice(text)
+        else:
+            yield from slice_text(machine, prepared, _LONG_CHARS)
+
+    def encode_slice(self, part: Slice) -> Int32:
+        """Give the ids of a slice, by one thread.
+
+        Raises:
+            InputError: It holds half of a surrogate pair, which is no character.
+        """
+        machine = self._machine
+        if machine is None or not part.is_prepared:
+            return self.encode_packed([part.text])[0]
+        if len(part.bounds):
+            with self._cache() as cache:
+                return encode_parts(
+                    machine.rules_H2, machine.cuts, cache, part.points_P, part.bounds
+                )
+        if part.goes_on:  # no space is put before what is no beginning
+            machine = machine._replace(cuts=machine.cuts._replace(prefix=0))
+        return self._run(machine, _to_bytes([part.text]), len(part.text))[0]
 
     def encode_words(self, texts: Sequence[str]) -> list[Int32]:
         """Give the ids of many texts with BORDER between pre-tokens, where there are any.
@@ -218,37 +246,6 @@ class Encoder:
             )
         return ids_T, id_ends_D
 
-    @property
-    def _may_cut(self) -> bool:
-        """Whether a long text may be encoded in pieces: nothing looks at more than two neighbours.
-
-        Patterns, normalisers, and pieces that are read or looked up as they stand do.
-        """
-        machine = self._machine
-        return (
-            machine is not None
-            and machine.front.is_plain
-            and not len(machine.program.ends_L)
-            and not len(machine.cuts.user_first_P)
-            and not machine.cuts.whole.used[0]
-        )
-
-    def _encode_long(self, text: str) -> Int32:
-        """Encode a text of any length in little memory, cut where no piece reaches across."""
-        assert self._machine is not None
-        cuts = self._machine.cuts
-        later = self._machine._replace(cuts=cuts._replace(prefix=0))
-        found, begin = [np.empty(0, np.int32)], 0
-        while begin < len(text):
-            end = min(begin + _LONG_CHARS, len(text))
-            while end < len(text) and _join(cuts, text[end - 1], text[end]):
-                end += 1
-            part = text[begin:end]
-            machine = later if begin else self._machine
-            found.append(self._run(machine, _to_bytes([part]), len(part))[0])
-            begin = end
-        return np.concatenate(found)
-
     def _by_library(self, texts: Sequence[str], *, has_borders: bool = False) -> list[Int32]:
         if has_borders:
             return self.base.encode_words(texts)
@@ -298,13 +295,6 @@ def _to_bytes(texts: Sequence[str]) -> list[bytes]:
     except UnicodeEncodeError:
         _refuse_surrogates(texts)
         raise
-
-
-def _join(cuts: Cuts, left: str, right: str) -> bool:
-    """Whether two neighbouring characters may come to stand in one piece."""
-    a, b = (cuts.space if char == " " else ord(char) for char in (left, right))
-    row, column = int(cuts.class_P[a]), int(cuts.class_P[b])
-    return bool(cuts.together_CB[row, column >> 3] >> (column & 7) & 1)
 
 
 def _refuse_strange(texts: Sequence[str]) -> None:

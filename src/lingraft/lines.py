@@ -79,23 +79,23 @@ def read_blocks(
     """
     assert span is None or not is_packed(path), "a packed file has no spans"
     number = first
-    begun: list[bytes] = []
+    begun = bytearray()
     at_start = span is None or not span.begin
     with _open(path) as file:
         blocks = unpack(file, path.suffix.lower()) if span is None else _cut(file, span)
         while block := _next_block(blocks, path, number):
             end = block.rfind(b"\n")
+            begun += memoryview(block)[:end] if end >= 0 else block
             if end < 0:
-                begun.append(block)
                 continue
-            begun.append(block[:end])
             text, is_broken = _decode(begun, path, number, keep_broken)
+            begun = bytearray(memoryview(block)[end + 1 :])
             lines = _split(text, has_mark=at_start)
             del text  # a line may be most of the memory there is
             yield LineBlock(number, lines, file.tell(), is_broken)
             number += len(lines)
-            begun, at_start = [block[end + 1 :]], False
-        if any(begun):
+            at_start = False
+        if begun:
             text, is_broken = _decode(begun, path, number, keep_broken)
             yield LineBlock(number, _split(text, has_mark=at_start), file.tell(), is_broken)
 
@@ -133,10 +133,8 @@ def _open(path: Path) -> BinaryIO:
         ) from None
 
 
-def _decode(begun: list[bytes], path: Path, number: int, keep_broken: bool) -> tuple[str, bool]:
+def _decode(data: bytearray, path: Path, number: int, keep_broken: bool) -> tuple[str, bool]:
     """Turn bytes that begin with line `number` into text; tell whether it is broken."""
-    data = b"".join(begun)
-    begun.clear()
     try:
         return data.decode("utf-8"), False
     except UnicodeDecodeError as error:

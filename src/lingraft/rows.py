@@ -16,6 +16,7 @@ Source of the isolation's effect: Zhao et al. 2024, arXiv 2402.13991 (intra-docu
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -27,7 +28,16 @@ import numpy.typing as npt
 from .errors import UsageError
 from .shards import TokenFile
 
-__all__ = ["DOCUMENTS", "IGNORE", "Documents", "Stretch", "Windows", "check_rows", "fill_row"]
+__all__ = [
+    "DOCUMENTS",
+    "IGNORE",
+    "Documents",
+    "Stretch",
+    "Windows",
+    "check_rows",
+    "fill_row",
+    "whole_number",
+]
 
 IGNORE = -100
 """Label of a position that has no target (torch's ignore_index)."""
@@ -70,6 +80,21 @@ class Windows:
         """Give one stretch."""
         start = n * self.stride
         return Stretch(self.file, start, min(start + self.stride + 1, self.end))
+
+
+def whole_number(name: str, value: Any) -> int:
+    """Give a number of a call as Python's own integer; NumPy's and torch's are taken, too.
+
+    A float that happens to be whole is refused: it would count rows wrongly beyond 2**53, and
+    name another order than the integer does.
+
+    Raises:
+        TypeError: It is no integer.
+    """
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise TypeError(f"{name} = {value!r}: expected a whole number, as int(...).") from None
 
 
 def check_rows(seq_len: int, documents: str) -> None:

@@ -34,8 +34,10 @@ __all__ = [
     "TokenFile",
     "TokenFolder",
     "TokenIndex",
+    "check_folder",
     "open_folder",
     "open_tokens",
+    "read_index",
     "token_dtype",
     "token_paths",
     "write_tokens",
@@ -98,6 +100,8 @@ class IndexedFile(Facts):
     """BOS and EOS included."""
     size_bytes: int
     """UTF-8 bytes of the texts."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs in the texts, each encoded as U+FFFD."""
     sha256: dict[str, str]
     """File name -> hash."""
 
@@ -262,19 +266,74 @@ def open_folder(folder: Path, *, verify: bool = False) -> TokenFolder:
         InputError: There is no index, it cannot be read, or a file is not as long as it says.
         VerifyError: A file is not what was written.
     """
-    path = folder / INDEX_NAME
-    try:
-        index = TokenIndex.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ValidationError) as error:
-        told = str(error).splitlines()[0]
-        raise InputError(
-            f"{path}: not the index of a folder of token files: {told}.",
-            way_out="Name a folder that `lingraft encode` wrote, or encode again.",
-        ) from None
+    index = read_index(folder)
     files = {entry.name: _open_indexed(folder, entry, index.dtype) for entry in index.files}
     if verify:
         _verify(folder, index)
     return TokenFolder(folder, index, files)
+
+
+def check_folder(folder: Path) -> list[str]:
+    """Compare a folder with its index, hashes and all; list what differs, [] where nothing does."""
+    try:
+        index = read_index(folder)
+    except InputError as error:
+        return [error.what]
+    wrong = [line for entry in index.files for line in _check_file(folder, entry, index.dtype)]
+    named = {path.name for entry in index.files for path in _places(folder, entry)}
+    others = sorted(path for path in folder.glob("*.npy") if path.name not in named)
+    return wrong + [f"{path}: not in {INDEX_NAME}" for path in others]
+
+
+def _check_file(folder: Path, entry: IndexedFile, dtype: str) -> list[str]:
+    places = _places(folder, entry)
+    missing = [f"{path}: missing" for path in places if not path.is_file()]
+    wrong = []
+    for path in places:
+        wanted = entry.sha256.get(path.name, "")
+        if not wanted:
+            wrong.append(f"{path}: no hash in {INDEX_NAME}")
+        elif path.is_file() and (found := file_sha256(path)) != wanted:
+            wrong.append(f"{path}: sha256 {found[:12]}..., expected {wanted[:12]}...")
+    if missing:
+        return missing + wrong
+    try:
+        file = _open_indexed(folder, entry, dtype)
+    except InputError as error:
+        return [*wrong, error.what]
+    assert file.sizes_bytes is not None, "it was found above"
+    size_bytes = int(file.sizes_bytes.sum(dtype=np.uint64))
+    if size_bytes != entry.size_bytes:
+        wrong.append(f"{places[2]}: {size_bytes:,} bytes of text, expected {entry.size_bytes:,}")
+    return wrong
+
+
+def _places(folder: Path, entry: IndexedFile) -> tuple[Path, Path, Path]:
+    return token_paths(folder / f"{entry.name}.npy")
+
+
+def read_index(folder: Path) -> TokenIndex:
+    """Read the index of a folder of token files.
+
+    Raises:
+        InputError: There is none, or it cannot be read.
+    """
+    path = folder / INDEX_NAME
+    try:
+        return TokenIndex.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ValidationError) as error:
+        raise InputError(
+            f"{path}: not the index of a folder of token files: {_first_problem(error)}.",
+            way_out="Name a folder that `lingraft encode` wrote, or encode again.",
+        ) from None
+
+
+def _first_problem(error: Exception) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"]))
+    return f"{where}: {first['msg']}" if where else first["msg"]
 
 
 def _open_indexed(folder: Path, entry: IndexedFile, dtype: str) -> TokenFile:

@@ -30,7 +30,9 @@ __all__ = [
     "STAR",
     "STAR_OWN",
     "Program",
+    "split_begin",
     "split_points",
+    "split_rest",
 ]
 
 Int32 = npt.NDArray[np.int32]
@@ -149,18 +151,23 @@ def _split_level(
     points: Int32,
     bounds: Int32,
     num: int,
+    begin: int,
+    most: int,
     out: Int32,
 ) -> int:
-    """Split each piece by one pattern; write where pieces end, give how many there are; or -1."""
+    """Split each piece by one pattern; write where pieces end, give how many there are; or -1.
+
+    The first piece begins at `begin`. Where there are `most` pieces it is left off, at a match.
+    """
     op_I, one_I, two_I, classes_P = program.op_I, program.one_I, program.two_I, program.classes_P
     start_A, first_A, runs_A3 = program.start_A, program.first_A, program.runs_A3
     first, last = program.ends_L[level - 1] if level > 0 else 0, program.ends_L[level]
     stack = np.empty(3 * MAX_BRANCHES, np.int64)
-    kept, begin = 0, 0
+    kept = 0
     for n in range(num):
         end, gap = int(bounds[n]), begin
         i = begin
-        while i < end:
+        while i < end and kept < most:
             after = -1
             classes = classes_P[points[i]]
             for a in range(first, last):
@@ -184,7 +191,7 @@ def _split_level(
             out[kept] = after
             kept += 1
             i = gap = after
-        if gap < end:
+        if gap < end and kept < most:
             if program.drops_L[level]:
                 return -1
             out[kept] = end
@@ -209,8 +216,39 @@ def split_points(program: Program, points: Int32, bounds: Int32, num: int) -> in
     """
     spare = np.empty_like(bounds)
     for level in range(len(program.ends_L)):
-        num = _split_level(program, level, points, bounds, num, spare)
+        num = _split_level(program, level, points, bounds, num, 0, len(points), spare)
         if num < 0:
             return -1
+        bounds[:num] = spare[:num]
+    return num
+
+
+@jit
+def split_begin(
+    program: Program, points: Int32, begin: int, end: int, out: Int32
+) -> tuple[int, int]:
+    """Split the begin of a text by the first pattern, as far as `out` has room.
+
+    Args:
+        program: One pattern or more, none of which drops text.
+        points: Code points.
+        begin: Where the text begins, or goes on.
+        end: Where it ends.
+        out: Gets where pieces end; room for 3 or more.
+
+    Returns:
+        The number of pieces, and where the last of them ends.
+    """
+    ends_1 = np.full(1, end, np.int32)
+    num = _split_level(program, 0, points, ends_1, 1, begin, len(out) - 2, out)
+    return num, int(out[num - 1])
+
+
+@jit
+def split_rest(program: Program, points: Int32, bounds: Int32, num: int) -> int:
+    """Split what `split_begin` gave by the patterns after the first; else as `split_points`."""
+    spare = np.empty_like(bounds)
+    for level in range(1, len(program.ends_L)):
+        num = _split_level(program, level, points, bounds, num, 0, len(points), spare)
         bounds[:num] = spare[:num]
     return num

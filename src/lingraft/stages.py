@@ -66,10 +66,10 @@ STAGES: tuple[Stage, ...] = (
     Stage("base", 15, 2, ("corpus",), "read or train the base model", resumable=True),
     Stage("vocab", 20, 2, ("corpus", "base"), "search vocabularies, choose one by ALP"),
     Stage("tokenizer", 30, 1, ("corpus", "base", "vocab"), "extend the tokenizer and prove it"),
-    Stage("embed", 40, 1, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
+    Stage("embed", 40, 2, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
     Stage("encode", 50, 2, ("corpus", "tokenizer"), "turn text into token files", resumable=True),
     Stage("train", 60, 2, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
-    Stage("merge", 70, 1, ("embed", "train"), "fold the adapter into the weights"),
+    Stage("merge", 70, 2, ("embed", "train"), "fold the adapter into the weights", resumable=True),
     Stage("evals", 80, 1, ("corpus", "base", "embed", "merge"), "bits per byte, continuations"),
     Stage(
         "report",

@@ -34,6 +34,8 @@ class TextBatch(NamedTuple):
     texts: list[str]
     read_bytes: int
     """Bytes of files, as stored, that were read since the batch before."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs that stand as U+FFFD, see `texts.RawDocument`."""
 
 
 def read_batches(
@@ -52,17 +54,18 @@ def read_batches(
         InputError: A row cannot be read.
     """
     texts: list[str] = []
-    size = read_bytes = 0
+    size = read_bytes = num_surrogates = 0
     for path in paths:
         told, size_bytes = 0, path.stat().st_size
         for doc in read(path, text_key):
             texts.append(doc.text)
             size += len(doc.text) + 1  # empty ones need room, too
+            num_surrogates += doc.num_surrogates
             if size >= _BATCH_CHARS:
-                yield TextBatch(texts, read_bytes + doc.position - told)
-                texts, size, read_bytes, told = [], 0, 0, doc.position
+                yield TextBatch(texts, read_bytes + doc.position - told, num_surrogates)
+                texts, size, read_bytes, told, num_surrogates = [], 0, 0, doc.position, 0
         read_bytes += size_bytes - told
-    yield TextBatch(texts, read_bytes)
+    yield TextBatch(texts, read_bytes, num_surrogates)
 
 
 def in_order(

@@ -41,6 +41,7 @@ BAD_ROW = "bad_row"
 """Reason to drop what a file has in place of a document, where that is no error."""
 _BATCH_ROWS = 1024
 _PACKED = ("", ".gz", ".zst")
+_LONG_CHARS = 1 << 20
 _JSON_SPACE = " \t\n\r"
 _LONE_SURROGATES = re.compile("[\ud800-\udfff]")
 # Unlike json.loads, it does not look for space around the row: half the time of short rows.
@@ -57,6 +58,8 @@ class RawDocument(NamedTuple):
     """Bytes of the file read so far; never decreases."""
     drop: str = ""
     """A reason to drop it that only the reader can know, or ""."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs that its row spells; each stands as U+FFFD in the text."""
 
 
 def find_texts(names: Sequence[str]) -> list[Path]:
@@ -183,14 +186,19 @@ def read_jsonl(
 ) -> Iterator[RawDocument]:
     """Read rows of JSON, one a line; blank lines are none.
 
-    A lone surrogate, which JSON can spell but UTF-8 cannot hold, becomes U+FFFD.
+    Half of a surrogate pair, which JSON can spell but UTF-8 cannot hold, becomes U+FFFD, and is
+    counted.
     """
     for block in read_blocks(path, span, first, keep_broken=keep_bad):
-        for number, line in enumerate(block.lines, block.first):
+        number = block.first - 1
+        for line in block.lines:  # enumerate would hold the line
+            number += 1
             if not line or line.isspace():
                 continue
+            if len(line) > _LONG_CHARS:  # not to be held beside the text that is read out of it
+                block.lines[number - block.first] = ""
             try:
-                text = _json_text(line, text_key)
+                text, num_surrogates = _json_text(line, text_key)
             except _BadRowError as error:
                 if not keep_bad:
                     raise _bad_row(f"{path}:{number}", str(error), text_key) from None
@@ -199,14 +207,17 @@ def read_jsonl(
             if block.is_broken and _LONE_SURROGATES.search(line):
                 yield _as_bad(line, number, block)
             else:
-                yield RawDocument(text, number, block.position)
+                del line
+                yield RawDocument(text, number, block.position, "", num_surrogates)
+                del text
 
 
 class _BadRowError(ValueError):
     """Tells what a row is instead of a document."""
 
 
-def _json_text(line: str, text_key: str) -> str:
+def _json_text(line: str, text_key: str) -> tuple[str, int]:
+    """Give the text of a row, and how many halves of surrogate pairs were replaced in it."""
     stripped = line.strip(_JSON_SPACE)
     try:
         row, end = _parse_json(stripped)
@@ -218,7 +229,7 @@ def _json_text(line: str, text_key: str) -> str:
     if not isinstance(text, str):
         raise _BadRowError(_why_no_text(row, text_key))
     # Only an escape can spell a surrogate, and few rows have one.
-    return _LONE_SURROGATES.sub("\ufffd", text) if "\\u" in line else text
+    return _LONE_SURROGATES.subn("\ufffd", text) if "\\u" in line else (text, 0)
 
 
 def _as_bad(line: str, number: int, block: LineBlock) -> RawDocument:
@@ -276,8 +287,12 @@ def read_parquet(
 def _check_column(schema: Any, text_key: str, path: Path) -> None:
     if text_key not in schema.names:
         raise _bad_row(str(path), f"no column '{text_key}' (there are: {schema.names})", text_key)
-    kind = str(schema.field(text_key).type)
-    if kind not in ("string", "large_string", "string_view"):
+    import pyarrow as pa
+
+    kind = schema.field(text_key).type
+    # Texts that come often may be kept as a dictionary, as pandas keeps categories.
+    values = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if str(values) not in ("string", "large_string", "string_view"):
         raise _bad_row(str(path), f"column '{text_key}' holds {kind}", text_key)
 
 

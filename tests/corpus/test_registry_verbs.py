@@ -70,9 +70,11 @@ def test_a_name_that_is_there_is_refused(registry: Path) -> None:
     assert registry.read_text(encoding="utf-8") == WRITTEN
 
 
-@pytest.mark.parametrize("name", ["", " a", "a:b", "a/b", "a,b", "a\nb", "a\\b"])
+@pytest.mark.parametrize("name", ["", " a", "a b", "a:b", "a/b", "a,b", "a\nb", "a\\b", "-x", ".x"])
 def test_a_name_that_a_mixture_cannot_hold_is_refused(registry: Path, name: str) -> None:
-    with pytest.raises(UsageError, match="expected a word"):
+    with pytest.raises(
+        UsageError, match=r"set name .*: expected letters, digits, '\.', '_' and '-'"
+    ):
         lingraft.corpus.add(registry, name)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from small_tokenizers import trained
 from token_files import BOS, EOS, count_up, write_folder
 from transformers import LlamaConfig, LlamaForCausalLM, Trainer, TrainingArguments
 
-from lingraft.encode import MixtureDataset, TokenDataset
+from lingraft.encode import Mixture, MixtureDataset, TokenDataset
 from lingraft.errors import InputError, UsageError
 from lingraft.othertokenizers import read_tokenizer
 from lingraft.rows import IGNORE
@@ -240,3 +241,65 @@ def test_a_folder_without_a_row_is_refused(tmp_path: Path, files: dict[str, Any]
 def test_files_are_mapped_and_not_read(folder: Path) -> None:
     file: TokenFile = TokenDataset(folder, 6)._rows[0][0].file
     assert isinstance(file.ids, np.memmap)
+
+
+ROWS: Any = TokenDataset  # as it is called by those who do not look at types
+MIXED_ROWS: Any = MixtureDataset
+MIXED: Any = Mixture
+
+
+def test_numbers_of_numpy_and_torch_are_taken(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"a": [[BOS, 10, 11, EOS]] * 5})
+    rows = ROWS(folder, np.int32(4), fill_id=np.uint16(0))
+    for index in (np.int16(1), np.uint8(1), torch.tensor(1), True):
+        assert rows[index]["input_ids"].tolist() == rows[1]["input_ids"].tolist()
+    assert rows[-1]["labels"].tolist() == rows[len(rows) - 1]["labels"].tolist()
+    mixture = MIXED(folder, ["1:a"], np.int64(4), np.int64(3))
+    same = MIXED(folder, ["1:a"], 4, 3).batch(1, 2).inputs
+    assert mixture.batch(np.int64(1), np.int8(2)).inputs.tolist() == same.tolist()
+
+
+@pytest.mark.parametrize("index", [1.0, "1", slice(0, 2), [0, 1], None])
+def test_what_is_no_number_of_a_row_is_refused(tmp_path: Path, index: Any) -> None:
+    rows = TokenDataset(write_folder(tmp_path, {"a": [[BOS, 10, 11, EOS]] * 5}), 4)
+    with pytest.raises(TypeError, match=r"row = .*: expected a whole number"):
+        rows[index]
+
+
+@pytest.mark.parametrize("index", [7, -8])
+def test_a_row_that_is_not_there_is_told(tmp_path: Path, index: int) -> None:
+    rows = TokenDataset(write_folder(tmp_path, {"a": [[BOS, 10, 11, EOS]] * 5}), 4)
+    with pytest.raises(IndexError, match=f"row {index} of 7"):
+        rows[index]
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda f: ROWS(f, 4.0), "seq_len"),
+        (lambda f: ROWS(f, 4, fill_id=0.0), "fill_id"),
+        (lambda f: MIXED_ROWS(f, ["1:a"], 4.0, 3), "seq_len"),
+        (lambda f: MIXED_ROWS(f, ["1:a"], 4, 3.0), "seed"),
+        (lambda f: MIXED_ROWS(f, ["1:a"], 4, 3, fill_id="0"), "fill_id"),
+        (lambda f: MIXED(f, ["1:a"], 4.0, 3), "seq_len"),
+        (lambda f: MIXED(f, ["1:a"], 4, "3"), "seed"),
+        (lambda f: MIXED(f, ["100%:a"], 4, 3, total_tokens=5e1), "total_tokens"),
+        (lambda f: MIXED(f, ["1:a"], 4, 3).batch(0.0, 2), "step"),
+        (lambda f: MIXED(f, ["1:a"], 4, 3).batch(0, 2.0), "batch_size"),
+        (lambda f: MIXED(f, ["1:a"], 4, 3).batch(0, 2, 0.0, 1), "rank"),
+        (lambda f: MIXED(f, ["1:a"], 4, 3).batch(0, 2, 0, 1.0), "num_ranks"),
+        (lambda f: MIXED(f, ["1:a"], 4, 3).steps_per_pass(2.0), "batch_size"),
+    ],
+)
+def test_numbers_that_are_not_whole_are_refused_by_name(
+    tmp_path: Path, call: Callable[[Path], object], name: str
+) -> None:
+    folder = write_folder(tmp_path, {"a": [[BOS, 10, 11, EOS]] * 5})
+    with pytest.raises(TypeError, match=f"{name} = .*: expected a whole number"):
+        call(folder)
+
+
+def test_a_pass_has_no_steps_of_nothing(tmp_path: Path) -> None:
+    folder = write_folder(tmp_path, {"a": [[BOS, 10, 11, EOS]] * 5})
+    with pytest.raises(UsageError, match="batch_size = 0: expected 1 or more"):
+        MIXED(folder, ["1:a"], 4, 3).steps_per_pass(0)

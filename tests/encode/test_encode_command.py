@@ -30,7 +30,7 @@ from lingraft.encode.spans import EncodeWork
 from lingraft.errors import DiskFullError, InputError, StaleError, UsageError, VerifyError
 from lingraft.exact import Encoder
 from lingraft.progress import SilentReporter
-from lingraft.shards import RowWriter, open_folder
+from lingraft.shards import RowWriter, open_folder, token_paths
 from lingraft.units import cut_units
 from lingraft.work import carry_out
 
@@ -115,6 +115,90 @@ def test_what_is_done_is_left_alone_and_what_is_other_is_refused(
     assert files_of(out) == before
     assert not encode(texts, tokenizer=model, out=out, eos=False, redo=True).was_done
     assert open_folder(out).index.tokenizer.eos_id is None
+
+
+def test_a_folder_that_is_redone_holds_what_its_index_lists(
+    model: Path, texts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    encode(texts, tokenizer=model, out=out)
+    (out / "mine.npy").write_bytes(b"of the user")
+    (out / "notes.txt").write_text("of the user", encoding="utf-8")
+    plain = [texts / "plain.jsonl"]
+    with monkeypatch.context() as patch:  # killed when the first files are gone
+        patch.setattr("lingraft.encode.joining.token_paths", _killed_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            encode(plain, tokenizer=model, out=out, redo=True)
+    assert (out / "index.json").is_file()
+    encode(plain, tokenizer=model, out=out, redo=True)
+    files = files_of(out)
+    assert files.pop("mine.npy") == files.pop("notes.txt") == b"of the user"
+    assert sorted(files) == ["index.json", "plain.bytes.npy", "plain.ends.npy", "plain.npy"]
+    encode(plain, tokenizer=model, out=tmp_path / "calm")
+    assert files == files_of(tmp_path / "calm")
+
+
+def _killed_after(calls: int) -> Callable[[Path], tuple[Path, Path, Path]]:
+    left = iter(range(calls))
+
+    def give(path: Path) -> tuple[Path, Path, Path]:
+        if next(left, None) is None:
+            raise KeyboardInterrupt
+        return token_paths(path)
+
+    return give
+
+
+def test_a_name_in_an_index_does_not_lead_out_of_its_folder(
+    model: Path, texts: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    encode(texts / "plain.jsonl", tokenizer=model, out=out)
+    (tmp_path / "a.npy").write_bytes(b"of the user")
+    index = (out / "index.json").read_text(encoding="utf-8")
+    (out / "index.json").write_text(index.replace('"plain"', '"../a"'), encoding="utf-8")
+    encode(texts / "table.parquet", tokenizer=model, out=out, redo=True)
+    assert (tmp_path / "a.npy").is_file()
+
+
+@pytest.mark.parametrize("unit_bytes", [20, 1 << 28])
+def test_halves_of_surrogate_pairs_are_counted_and_told(
+    unit_bytes: int,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    rows = [r"the \ud83d\ude00 cat", r"the \ud83d cat \ude00", "", r"\udc00", "\ufffd"]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(f'{{"text": "{row}"}}\n' for row in rows), encoding="utf-8")
+    result = encode(path, tokenizer=model, out=tmp_path / "out", unit_bytes=unit_bytes)
+    assert result.num_surrogates == 3
+    index = json.loads((tmp_path / "out" / "index.json").read_text(encoding="utf-8"))
+    assert [file["num_surrogates"] for file in index["files"]] == [3]
+    base = Encoder(model).base
+    texts = ["the 😀 cat", "the \ufffd cat \ufffd", "\ufffd", "\ufffd"]
+    (file,) = open_folder(tmp_path / "out").files.values()
+    ids = [file.doc(n).tolist() for n in range(file.num_docs)]
+    assert ids == [[1, *each, 2] for each in base.encode_batch(texts)]
+    words = ["--tokenizer", str(model), "--input", str(path), "--out", str(tmp_path / "told")]
+    assert run_cli(monkeypatch, *words) == 0
+    told = r"3 halves of surrogate pairs (\ud800 to \udfff in JSON) became U+FFFD"
+    assert told in capsys.readouterr().out
+    assert run_cli(monkeypatch, *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["num_surrogates"] == 3
+
+
+def test_a_text_without_halves_says_nothing_of_them(
+    model: Path,
+    texts: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    words = ["--tokenizer", str(model), "--input", str(texts), "--out", str(tmp_path / "out")]
+    assert run_cli(monkeypatch, *words) == 0
+    assert "surrogate" not in capsys.readouterr().out
 
 
 def test_a_killed_process_is_gone_on_from_to_the_same_bytes(
@@ -244,8 +328,25 @@ def test_a_full_disk_is_told_and_the_next_call_goes_on(
 def test_files_of_one_name_get_their_folders_names(tmp_path: Path) -> None:
     paths = [tmp_path / "a" / "x.jsonl", tmp_path / "b" / "x.txt", tmp_path / "y.jsonl.gz"]
     assert list(name_files(paths).values()) == ["a-x", "b-x", "y"]
-    with pytest.raises(UsageError, match=r"both would become a-x\.npy"):
-        name_files([*paths, tmp_path / "c" / "a" / "x.txt"])
+    deeper = [*paths, tmp_path / "c" / "a" / "x.txt"]
+    first = f"{tmp_path.name}-a-x"
+    assert list(name_files(deeper).values()) == [first, "b-x", "y", "c-a-x"]
+    shards = [tmp_path / crawl / "zh" / "0.jsonl" for crawl in ("2023", "2024")]
+    assert list(name_files(shards).values()) == ["2023-zh-0", "2024-zh-0"]
+
+
+def test_names_do_not_depend_on_how_files_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "b").mkdir()
+    monkeypatch.chdir(tmp_path / "b")
+    assert list(name_files([Path("../a/x.txt"), Path("x.txt")]).values()) == ["a-x", "b-x"]
+
+
+def test_files_that_only_their_endings_tell_apart_are_refused(tmp_path: Path) -> None:
+    paths = [tmp_path / "x.jsonl", tmp_path / "y.txt", tmp_path / "x.txt"]
+    with pytest.raises(UsageError, match=r"x\.jsonl and .*x\.txt: both would become x\.npy"):
+        name_files(paths)
 
 
 def test_a_token_file_cut_short_is_refused(model: Path, texts: Path, tmp_path: Path) -> None:
@@ -295,10 +396,23 @@ def test_a_document_of_any_length_is_encoded_alike(
     monkeypatch.setattr("lingraft.exact._LONG_CHARS", 50)
     text = ("the cat  sat on the mat 我 们 在 这 里 " * 60 + "ab" * 200).strip()
     encoder = Encoder(model)
-    ids_T, ends_D = encoder.encode_packed([text, "", "ab", text[:70]])
-    wanted = encoder.base.encode_batch([text, "", "ab", text[:70]])
-    assert ids_T.tolist() == [id for ids in wanted for id in ids]
-    assert ends_D.tolist() == np.cumsum([len(ids) for ids in wanted]).tolist()
+    assert len(list(encoder.slices(text))) > 10
+    assert ids_by_slices(encoder, text) == encoder.base.encode_batch([text])[0]
+    monkeypatch.setattr("lingraft.encode.spans._BATCH_CHARS", 80)
+    texts = [text, "ab", "", text[:30], text[:300], "中"]
+    rows = "".join(json.dumps({"text": one}) + "\n" for one in texts)
+    (tmp_path / "a.jsonl").write_text(rows, encoding="utf-8")
+    encode(tmp_path / "a.jsonl", tokenizer=model, out=tmp_path / "out")
+    (file,) = open_folder(tmp_path / "out").files.values()
+    full = [one for one in texts if one]
+    wanted = [[1, *ids, 2] for ids in encoder.base.encode_batch(full)]
+    assert [file.doc(n).tolist() for n in range(file.num_docs)] == wanted
+    assert file.sizes_bytes is not None
+    assert file.sizes_bytes.tolist() == [len(one.encode()) for one in full]
+
+
+def ids_by_slices(encoder: Encoder, text: str) -> list[int]:
+    return [id for part in encoder.slices(text) for id in encoder.encode_slice(part).tolist()]
 
 
 @settings(max_examples=100, deadline=None)
@@ -307,8 +421,8 @@ def test_long_texts_are_cut_where_nothing_joins(text: str, longest: int) -> None
     encoder = _SMALL
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("lingraft.exact._LONG_CHARS", longest)
-        ids_T, _ = encoder.encode_packed([text])
-    assert ids_T.tolist() == encoder.base.encode_batch([text])[0]
+        found = ids_by_slices(encoder, text)
+    assert found == encoder.base.encode_batch([text])[0]
 
 
 def _small() -> Encoder:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from transformers import (
     DataCollatorForLanguageModeling,
     LlamaConfig,
     LlamaForCausalLM,
+    MixtralConfig,
+    MixtralForCausalLM,
     PreTrainedTokenizerFast,
 )
 
@@ -69,17 +72,30 @@ def test_the_collator_of_the_reference_masks_every_eos(tmp_path: Path) -> None:
 # P43: packing lets a document read the one before it.
 
 
-def tiny_model(attention: str) -> Any:
+def tiny_model(attention: str, kind: str = "Llama") -> Any:
     torch.manual_seed(3)
-    config = LlamaConfig(**SIZES, initializer_range=0.3, attn_implementation=attention)
-    return LlamaForCausalLM(config).eval()
+    given = {**SIZES, "initializer_range": 0.3, "attn_implementation": attention}
+    if kind == "Mixtral":
+        return MixtralForCausalLM(MixtralConfig(**given, num_local_experts=4)).eval()
+    return LlamaForCausalLM(LlamaConfig(**given)).eval()
 
 
-@pytest.mark.parametrize("attention", ["sdpa", "eager"])
+FLEX = pytest.param(
+    "flex_attention",
+    marks=[
+        pytest.mark.slow,  # torch compiles it
+        pytest.mark.skipif(shutil.which("g++") is None, reason="torch needs g++ to compile flex"),
+        pytest.mark.filterwarnings("ignore"),  # of torch's compiler
+    ],
+)
+
+
+@pytest.mark.parametrize("kind", ["Llama", "Mixtral"])
+@pytest.mark.parametrize("attention", ["sdpa", "eager", FLEX])
 @torch.no_grad()
-def test_a_packed_document_has_the_logits_that_it_has_alone(attention: str) -> None:
+def test_a_packed_document_has_the_logits_that_it_has_alone(attention: str, kind: str) -> None:
     docs = [[BOS, 50, 51, 52, EOS], [BOS, 60, EOS], [BOS, 70, 71, 72, 73, EOS]]
-    model, files = tiny_model(attention), {"a": token_file(*docs)}
+    model, files = tiny_model(attention, kind), {"a": token_file(*docs)}
     packed = {}
     for documents in ("isolated", "joined"):
         mixture = Mixture(files, ["1:a"], 16, seed=0, documents=documents)

@@ -35,7 +35,9 @@ HEAVY = {
     "datasets",
     "tensorboard",
 }
-MAY_BE_HEAVY = {"jit", "nf4", "losses", "training", "scoring"}
+MAY_BE_HEAVY = {
+    *("jit", "nf4", "nf4_triton", "losses", "training", "scoring", "checkpoints", "ranks")
+}
 
 
 def name_of(path: Path) -> str:
@@ -142,7 +144,9 @@ def test_a_stage_opens_with_its_idea_and_imports_nothing(stage: object) -> None:
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_nothing_is_pickled_and_no_remote_code_is_run(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
-    assert not re.search(r"\bimport pickle|torch\.(save|load)\(|allow_pickle=True", text)
+    assert not re.search(r"\bimport pickle|torch\.save\(|allow_pickle=True", text)
+    loads = re.findall(r"torch\.load\([^)]*\)", text)
+    assert all("weights_only=True" in load for load in loads)  # tensors alone, no code
     assert not re.search(r"trust_remote_code=True", text)
 
 

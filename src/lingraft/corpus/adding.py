@@ -34,7 +34,7 @@ class SetSum:
     def __init__(self, plan: Plan, set_index: int) -> None:
         """Begin with nothing."""
         self._plan, self._set_index = plan, set_index
-        self._num_docs = 0
+        self._num_docs = self._num_surrogates = 0
         self._dropped: Counter[str] = Counter()
         self._masked: Counter[str] = Counter()
         self._overlaps: Counter[str] = Counter(dict.fromkeys(plan.benchmark_names, 0))
@@ -46,6 +46,7 @@ class SetSum:
     def add_unit(self, told: Mapping[str, Any]) -> None:
         """Take what one of the set's units tells."""
         self._num_docs += told["num_docs"]
+        self._num_surrogates += told.get("num_surrogates", 0)  # units of before do not tell
         self._masked.update(told["masked"])
         self._overlaps.update(told["overlaps"])
         self._drop(told["dropped"], told["examples"])
@@ -77,6 +78,7 @@ class SetSum:
         for example in self.examples():
             dropped.setdefault(example.reason, []).append(_shown(example, where))
         return {
+            **({"num_surrogates": self._num_surrogates} if self._num_surrogates else {}),
             "language": self._plan.sets[self._set_index].language,
             "num_docs_read": self._num_docs,
             "dropped": dict(sorted(self._dropped.items())),

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, Problem, RecipeError, UsageError
 from ..settings import explain
 from ..streaming import list_names
 from ..text import find_scripts
@@ -27,7 +27,7 @@ __all__ = ["Names", "default_name", "expand", "find_language", "make_settings", 
 Names = str | Path | Sequence[str | Path]
 
 _SAMPLE_DOCS, _SAMPLE_CHARS = 200, 1000
-_NOT_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]+")
+_NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 _PLACES = ("hub:", "package:", "stdlib:")
 _LANGUAGES = {
     "Han": "zh", "Hiragana": "ja", "Hangul": "ko", "Thai": "th", "Lao": "lo", "Khmer": "km",
@@ -156,7 +156,35 @@ def make_settings(
     try:
         return PrepareSettings.model_validate({**given, "sets": rows})
     except ValidationError as error:
-        raise explain(PrepareSettings, error, "corpus prepare") from None
+        raise _as_asked(explain(PrepareSettings, error, "corpus prepare")) from None
+
+
+_OPTIONS = {
+    "mask.kinds": "mask", "decontaminate.benchmarks": "decontaminate",
+    "near_duplicates.min_similarity": "min_similarity", "quality.scripts": "scripts",
+    "quality.min_script_frac": "min_script_frac", "patterns": "pattern",
+}  # fmt: skip
+"""Options that are called otherwise than their settings."""
+_OF_ALL_SETS = re.compile(r"sets\.\d+\.")
+_PLACE_IN_LIST = re.compile(r"\.\d+$")
+
+
+def _as_asked(error: RecipeError) -> RecipeError:
+    """Tell problems of settings as those of the options that were given, each once."""
+    told: dict[str, Problem] = {}
+    for problem in error.problems:
+        key = _PLACE_IN_LIST.sub("", _OF_ALL_SETS.sub("", problem.key))
+        key = _OPTIONS.get(key, key)
+        text = problem.text.replace("Input should be ", "expected ")
+        if not key:  # of several settings together, which the text names
+            found = Problem("settings", "", text)
+        elif key == "name":
+            found = Problem("set name", problem.value, text)
+        else:
+            shown = key if "." in key else "--" + key.replace("_", "-")
+            found = Problem(shown, problem.value, text)
+        told.setdefault(str(found), found)
+    return RecipeError("corpus prepare", list(told.values()))
 
 
 def _in_detail(key: str, value: Any) -> Any:

@@ -27,6 +27,7 @@ from .registry import (
     parse_registry,
     read_registry,
 )
+from .settings import check_set_name
 
 __all__ = ["AddResult", "ListedSplit", "add_set", "list_sets"]
 
@@ -128,12 +129,10 @@ def add_set(
 
 
 def _check_name(name: str) -> None:
-    if not name or name != name.strip() or not name.isprintable() or set(name) & set(":/\\,"):
-        raise UsageError(
-            f"set name {name!r}: expected a word without ':', '/', '\\' and ','.",
-            effect="A mixture names a set as RATIO:NAME, and its files are named after it.",
-            way_out="As SkyPile-150B-2023.",
-        )
+    try:
+        check_set_name(name)
+    except ValueError as error:
+        raise UsageError(f"set name {name!r}: {error}") from None
 
 
 def _read_text(path: Path) -> tuple[str, bool]:

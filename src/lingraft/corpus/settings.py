@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from ..manifest import Facts
 from ..settings import Settings, StageSettings
@@ -20,6 +21,7 @@ __all__ = [
     "PrepareSettings",
     "SetFacts",
     "SplitFacts",
+    "check_set_name",
     "method_inputs",
 ]
 
@@ -27,10 +29,30 @@ Reader = Literal["auto", "jsonl", "parquet", "lines", "wet", "tagged", "python-s
 Split = Literal["train", "valid", "test"]
 
 
+_NAME = re.compile(r"[^\W_][\w.-]*")
+
+
+def check_set_name(name: str) -> str:
+    """Give back a name that a set may have.
+
+    >>> check_set_name("SkyPile-150B-2023"), check_set_name("维基")
+    ('SkyPile-150B-2023', '维基')
+
+    Raises:
+        ValueError: It is none; what one is made of is told.
+    """
+    if _NAME.fullmatch(name):
+        return name
+    raise ValueError(
+        "expected letters, digits, '.', '_' and '-', a letter or a digit first, as in "
+        "SkyPile-150B-2023: a mixture names a set as RATIO:NAME, and its files are named after it."
+    )
+
+
 class CorpusSet(Settings):
     """One named set of documents."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+    name: Annotated[str, AfterValidator(check_set_name)]
     """Name used in mixtures, file names and the registry."""
 
     language: Annotated[str, Field(min_length=2)]

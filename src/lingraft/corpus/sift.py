@@ -129,6 +129,8 @@ class _Tally:
 
     num_docs: int = 0
     num_kept: int = 0
+    num_surrogates: int = 0
+    """Of kept documents, see `texts.RawDocument`."""
     dropped: Counter[str] = field(default_factory=Counter)
     masked: Counter[str] = field(default_factory=Counter)
     overlaps: Counter[str] = field(default_factory=Counter)
@@ -176,6 +178,7 @@ class _Sieve:
         return {
             "num_docs": tally.num_docs,
             "num_kept": tally.num_kept,
+            "num_surrogates": tally.num_surrogates,
             "dropped": tally.dropped,
             "masked": tally.masked,
             "overlaps": tally.overlaps,
@@ -197,6 +200,7 @@ class _Sieve:
         columns = (tally.num_docs, tally.num_kept, doc.piece, doc.raw.line, len(text), len(data))
         self._buckets.add(verdict.digest, as_json(text, data), *columns)
         tally.num_kept += 1
+        tally.num_surrogates += doc.raw.num_surrogates
         tally.masked.update(verdict.masked)
 
 

@@ -102,6 +102,8 @@ class SetTally(_Tally):
     chars_histogram: Histogram | None = None
     """Of kept documents."""
     sources: list[SourceTally] = []
+    num_surrogates: int = 0
+    """Halves of surrogate pairs in documents that no filter dropped; each became U+FFFD."""
     masked: dict[str, int] = {}
     """Places masked, by kind."""
     overlaps: dict[str, int] = {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -61,6 +62,11 @@ class EncodedFolder:
     def size_bytes(self) -> int:
         """UTF-8 bytes of all documents."""
         return sum(file.size_bytes for file in self.index.files) if self.index else 0
+
+    @property
+    def num_surrogates(self) -> int:
+        """Halves of surrogate pairs in the documents, each encoded as U+FFFD."""
+        return sum(file.num_surrogates for file in self.index.files) if self.index else 0
 
 
 class Texts(NamedTuple):
@@ -220,25 +226,37 @@ def _plan_join(first: EncodeWork, texts: Texts, base: BaseTokenizer, out: Path) 
 def name_files(paths: Sequence[Path]) -> dict[str, str]:
     """Give each text file the name of its token file: its own without ending.
 
-    Files of one name in several folders get the folders' names before theirs.
+    Files of one name get the names of their folders before it, as many as tell them apart.
 
     Raises:
-        UsageError: Two files would still have one name.
+        UsageError: Two files of one folder differ in nothing but their endings.
     """
-    stems = [stem_of(path) for path in paths]
-    names = {str(path): stem for path, stem in zip(paths, stems, strict=True)}
-    for path, stem in zip(paths, stems, strict=True):
-        if stems.count(stem) > 1:
-            names[str(path)] = "-".join([*path.parent.parts[-1:], stem])
-    seen: dict[str, str] = {}
-    for path_name, name in names.items():
-        if name in seen:
-            raise UsageError(
-                f"{seen[name]} and {path_name}: both would become {name}.npy.",
-                way_out="Encode them into folders of their own, or rename one.",
-            )
-        seen[name] = path_name
-    return names
+    words = {str(path): [*Path(os.path.abspath(path)).parts[1:-1], stem_of(path)] for path in paths}  # noqa: PTH100
+    sizes = dict.fromkeys(words, 1)
+    while True:
+        names = {path: "-".join(words[path][-size:]) for path, size in sizes.items()}
+        alike: dict[str, list[str]] = {}
+        for path, name in names.items():
+            alike.setdefault(name, []).append(path)
+        twice = [found for found in alike.values() if len(found) > 1]
+        if not twice:
+            return names
+        for found in twice:
+            if all(sizes[path] >= len(words[path]) for path in found):
+                _refuse_names(found)
+            sizes |= {path: sizes[path] + 1 for path in found}
+
+
+def _refuse_names(paths: Sequence[str]) -> None:
+    """Refuse files that nothing tells apart.
+
+    Raises:
+        UsageError: Always.
+    """
+    raise UsageError(
+        f"{paths[0]} and {paths[1]}: both would become {stem_of(Path(paths[0]))}.npy.",
+        way_out="Encode them into folders of their own, or rename one.",
+    )
 
 
 def _is_list_of_dropped(path: Path) -> bool:

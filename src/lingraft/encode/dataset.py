@@ -23,7 +23,16 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..mixture import MixtureRow, Plan, find_name, plan_mixture
 from ..othertokenizers import read_tokenizer
-from ..rows import IGNORE, Documents, Int64, Stretch, Windows, check_rows, fill_row
+from ..rows import (
+    IGNORE,
+    Documents,
+    Int64,
+    Stretch,
+    Windows,
+    check_rows,
+    fill_row,
+    whole_number,
+)
 from ..shards import TokenFile, TokenFolder, open_folder
 from .bestfit import pack_best_fit
 
@@ -64,8 +73,16 @@ class _Dataset:
         return (self[n] for n in range(len(self)))
 
     def __getitem__(self, index: SupportsIndex) -> dict[str, Int64]:
-        """Give one row: `input_ids`, `labels`, `position_ids`, each of shape (L,)."""
-        n = range(len(self))[index]
+        """Give one row: `input_ids`, `labels`, `position_ids`, each of shape (L,).
+
+        Raises:
+            IndexError: There is no such row; those below 0 count from the end.
+            TypeError: It is no number of a row: one is asked for at a time.
+        """
+        number, length = whole_number("row", index), len(self)
+        if not -length <= number < length:
+            raise IndexError(f"row {number} of {length:,}")
+        n = number % length
         inputs_L = np.full(self.seq_len, self._fill_id, np.int64)
         next_L = np.full(self.seq_len, IGNORE, np.int64)
         positions_L = np.empty(self.seq_len, np.int64)
@@ -111,8 +128,10 @@ class TokenDataset(_Dataset):
 
         Raises:
             InputError: The folder cannot be used, is of another tokenizer, or holds no row.
+            TypeError: A number is no whole one.
             UsageError: An argument is out of range, or names what there is not.
         """
+        seq_len, fill_id = whole_number("seq_len", seq_len), whole_number("fill_id", fill_id)
         opened = _open(folder, seq_len, documents, tokenizer, fill_id)
         if pack not in ("stream", "best-fit"):
             raise UsageError(f"pack = {pack!r}; expected 'stream' or 'best-fit'.")
@@ -152,8 +171,10 @@ class MixtureDataset(_Dataset):
         Raises:
             InputError: The folder cannot be used or is of another tokenizer, or a part holds no
                 text.
+            TypeError: A number is no whole one.
             UsageError: An argument is out of range, or a part cannot be read or names no set.
         """
+        seq_len, fill_id = whole_number("seq_len", seq_len), whole_number("fill_id", fill_id)
         opened = _open(folder, seq_len, documents, tokenizer, fill_id)
         self._plan = plan_mixture(opened.files, parts, seq_len - 1, seed, total_tokens)
         super().__init__(_PlanRows(self._plan), seq_len, documents, fill_id)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from ..shards import (
     RowWriter,
     TokenIndex,
     open_folder,
+    read_index,
     token_paths,
 )
 from ..store import disk_errors, write_text
@@ -76,6 +78,7 @@ class JoinWork:
         out = Path(self.out)
         with disk_errors(out, place="--out DIR"):
             (out / INPUTS_NAME).unlink(missing_ok=True)
+            _remove_others(out, set(self.names))
             (out / INDEX_NAME).unlink(missing_ok=True)
             files = [self._join(name, self._units_of(name)) for name in dict.fromkeys(self.names)]
             index = TokenIndex.build(self.tokenizer, files)
@@ -105,8 +108,22 @@ class JoinWork:
             num_empty=sum(span.num_empty for span in spans),
             total_tokens=sum(span.total_tokens for span in spans),
             size_bytes=sum(span.size_bytes for span in spans),
+            num_surrogates=sum(span.num_surrogates for span in spans),
             sha256={place.name: file_sha256(place) for _, place in files},
         )
+
+
+def _remove_others(folder: Path, names: Set[str]) -> None:
+    """Remove token files that the index tells of and that the next one will not.
+
+    Files that it does not tell of are somebody else's. It stays until they are gone, so that a
+    process that is killed here is gone on from.
+    """
+    with contextlib.suppress(InputError):  # none, or none that can be read
+        for name in {entry.name for entry in read_index(folder).files} - names:
+            for path in token_paths(folder / f"{name}.npy"):
+                if path.parent == folder:  # a name is no way out of the folder
+                    path.unlink(missing_ok=True)
 
 
 def _append_all(target: Path, parts: Sequence[Path], shifts: Sequence[Span] | None) -> None:

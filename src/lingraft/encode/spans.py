@@ -16,7 +16,7 @@ import socket
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -25,12 +25,17 @@ from ..errors import InputError
 from ..exact import Encoder
 from ..manifest import canonical_json
 from ..shards import RowWriter, token_dtype, token_paths
+from ..slices import Slice
 from ..store import disk_errors
 from ..streaming import in_order
+from ..texts import RawDocument
 from ..units import Unit, read_told
 from .documents import bracket
 
 __all__ = ["EncodeWork", "Span", "keep_encoder", "part_path"]
+
+Int32 = npt.NDArray[np.int32]
+Int64 = npt.NDArray[np.int64]
 
 _VERSION = 1
 """Raise when other ids are written for the same text: parts of before are then made again."""
@@ -49,6 +54,20 @@ class Span:
     total_tokens: int
     size_bytes: int
     """UTF-8 bytes of the texts."""
+    num_surrogates: int
+    """Halves of surrogate pairs in the texts, each encoded as U+FFFD."""
+
+
+class _Batch(NamedTuple):
+    """Documents, or a slice of a long one."""
+
+    texts: Sequence[str] = ()
+    part: Slice | None = None
+    is_cut: bool = False
+    """Whether the document of the slice goes on in the batch that follows."""
+    size_bytes: int = 0
+    """UTF-8 bytes of that document, in its last slice."""
+    num_surrogates: int = 0
 
 
 @dataclass(frozen=True)
@@ -91,7 +110,7 @@ class EncodeWork:
         path = part_path(self.folder, n)
         try:
             span = Span(**json.loads(path.with_suffix(".json").read_text(encoding="utf-8")))
-        except (FileNotFoundError, json.JSONDecodeError):
+        except (FileNotFoundError, json.JSONDecodeError, TypeError):  # TypeError: other fields
             return None
         whole = all(file.is_file() for file in token_paths(path))
         return span if whole and span.identity == self.identity(n) else None
@@ -122,9 +141,16 @@ class EncodeWork:
         ids_path, ends_path, sizes_path = token_paths(draft)
         with ids_path.open("wb") as a, ends_path.open("wb") as b, sizes_path.open("wb") as c:
             writer = _Writer(a, b, c, token_dtype(encoder.base.size), self.bos_id, self.eos_id)
-            batches = _batches(doc.text for doc in read_told(self.units[n], self.text_key))
-            for texts, (ids_T, ends_D) in in_order(encoder.encode_packed, batches, self.threads):
-                writer.append(texts, ids_T, ends_D)
+            batches = _batches(read_told(self.units[n], self.text_key), encoder)
+
+            def work(batch: _Batch) -> tuple[Int32, Int64]:
+                if batch.part is None:
+                    return encoder.encode_packed(batch.texts)
+                ids_T = encoder.encode_slice(batch.part)
+                return ids_T, np.array([len(ids_T)])
+
+            for batch, (ids_T, ends_D) in in_order(work, batches, self.threads):
+                writer.append(batch, ids_T, ends_D)
             return writer.finish(self.identity(n))
 
 
@@ -143,19 +169,33 @@ class _Writer:
         self._ids, self._ends = RowWriter(ids, dtype), RowWriter(ends, _ENDS_DTYPE)
         self._sizes = RowWriter(sizes, _SIZES_DTYPE)
         self._bos_id, self._eos_id = bos_id, eos_id
-        self._num_empty = self._size_bytes = 0
+        self._num_empty = self._size_bytes = self._num_surrogates = 0
 
-    def append(
-        self, texts: Sequence[str], ids_T: npt.NDArray[np.int32], ends_D: npt.NDArray[np.int64]
-    ) -> None:
+    def append(self, batch: _Batch, ids_T: Int32, ends_D: Int64) -> None:
+        self._num_surrogates += batch.num_surrogates
+        if batch.part is not None:
+            self._append_slice(batch, batch.part, ids_T, ends_D)
+            return
+        texts = batch.texts
         filled = [text for text in texts if text]
         if len(filled) < len(texts):  # without ids, so only their ends are to be left out
             self._num_empty += len(texts) - len(filled)
             ends_D = ends_D[[n for n, text in enumerate(texts) if text]]
         sizes = [len(text) if text.isascii() else len(text.encode()) for text in filled]
         ids_T, ends_D = bracket(ids_T, ends_D, self._bos_id, self._eos_id)
-        self._ends.append(ends_D + self._ids.length)
+        self._end_documents(ends_D + self._ids.length, sizes)
         self._ids.append(ids_T)
+
+    def _append_slice(self, batch: _Batch, part: Slice, ids_T: Int32, ends_D: Int64) -> None:
+        bos_id = None if part.goes_on else self._bos_id
+        eos_id = None if batch.is_cut else self._eos_id
+        ids_T, ends_D = bracket(ids_T, ends_D, bos_id, eos_id)
+        if not batch.is_cut:
+            self._end_documents(ends_D + self._ids.length, [batch.size_bytes])
+        self._ids.append(ids_T)
+
+    def _end_documents(self, ends_D: Int64, sizes: Sequence[int]) -> None:
+        self._ends.append(ends_D)
         self._sizes.append(np.array(sizes, np.int64))
         self._size_bytes += sum(sizes)
 
@@ -163,7 +203,12 @@ class _Writer:
         for row in (self._ids, self._ends, self._sizes):
             row.finish()
         return Span(
-            identity, self._ends.length, self._num_empty, self._ids.length, self._size_bytes
+            identity,
+            self._ends.length,
+            self._num_empty,
+            self._ids.length,
+            self._size_bytes,
+            self._num_surrogates,
         )
 
 
@@ -201,14 +246,31 @@ def _changed(tokenizer: str) -> Encoder:
     )
 
 
-def _batches(texts: Iterator[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text) + 1  # empty ones need room, too
-        if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
+def _batches(docs: Iterator[RawDocument], encoder: Encoder) -> Iterator[_Batch]:
+    """Collect short documents, and slice long ones, which need not be in memory as ids."""
+    texts: list[str] = []
+    size = num_surrogates = 0
+    for doc in docs:
+        is_long = len(doc.text) >= _BATCH_CHARS
+        if not is_long:
+            texts.append(doc.text)
+            size += len(doc.text) + 1  # empty ones need room, too
+            num_surrogates += doc.num_surrogates
+        if texts and (is_long or size >= _BATCH_CHARS):
+            yield _Batch(texts, num_surrogates=num_surrogates)
+            texts, size, num_surrogates = [], 0, 0
+        if is_long:
+            yield from _slice(doc, encoder)
+    if texts:
+        yield _Batch(texts, num_surrogates=num_surrogates)
+
+
+def _slice(doc: RawDocument, encoder: Encoder) -> Iterator[_Batch]:
+    parts = encoder.slices(doc.text)
+    part = next(parts)
+    for later in parts:
+        yield _Batch(part=part, is_cut=True)
+        part = later
+    steps = range(0, len(doc.text), _BATCH_CHARS)
+    size_bytes = sum(len(doc.text[n : n + _BATCH_CHARS].encode()) for n in steps)
+    yield _Batch(part=part, size_bytes=size_bytes, num_surrogates=doc.num_surrogates)
