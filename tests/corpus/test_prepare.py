@@ -355,10 +355,10 @@ def test_an_empty_split_names_the_option(
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({"valid_frac": 1.5}, "valid_frac = 1.5"),
+        ({"valid_frac": 1.5}, "--valid-frac = 1.5: expected less than 1"),
         ({"valid_frac": 0.6, "test_frac": 0.5}, "leave nothing to train on"),
         ({"max_char": 5}, "Did you mean 'max_chars'"),
-        ({"on_bad_row": "pass"}, "on_bad_row"),
+        ({"on_bad_row": "pass"}, "--on-bad-row = .pass.: expected .stop. or .drop."),
         ({"language": {"other": "zh"}}, "language of 'other': there is no such set"),
         ({"jobs": 0}, "jobs = 0"),
     ],

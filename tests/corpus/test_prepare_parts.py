@@ -197,8 +197,9 @@ def test_a_set_is_named_after_its_file_or_folder(sources: list[str], name: str) 
 
 
 def test_a_name_that_cannot_be_made_is_asked_for() -> None:
-    with pytest.raises(UsageError, match=r"no name of a set can be made of 语料\.jsonl"):
-        default_name(["语料.jsonl"])
+    with pytest.raises(UsageError, match=r"no name of a set can be made of ！？\.jsonl"):
+        default_name(["！？.jsonl"])
+    assert default_name(["语料.jsonl"]) == "语料"
 
 
 def test_patterns_give_what_they_match_in_order(tmp_path: Path) -> None:
