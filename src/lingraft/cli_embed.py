@@ -141,6 +141,7 @@ def methods(json: Json = False) -> None:
                 "matrices": method.roles,
                 "needs": method.needs,
                 "options": method.settings(),
+                "ranges": {key: str(allowed) for key, allowed in method.ranges.items()},
                 "source": method.source,
             }
             for method in METHODS.values()
@@ -153,8 +154,11 @@ def methods(json: Json = False) -> None:
         if method.needs:
             print(f"    needs {', '.join(method.needs)}")
         if method.settings():
-            shown = ", ".join(f"{key}={value}" for key, value in method.settings().items())
-            print(f"    options {shown}")
+            shown = (
+                f"{key}={value}" + (f" ({method.ranges[key]})" if key in method.ranges else "")
+                for key, value in method.settings().items()
+            )
+            print(f"    options {'; '.join(shown)}")
 
 
 @app.command(epilog=_PLOT_EXAMPLE)

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -124,9 +125,11 @@ def test_normal_rows_differ_between_the_two_matrices(
         ({"method": "meen"}, "method 'meen': unknown"),
         ({"head_method": "distil"}, "makes no output rows"),
         ({"method": "frequency"}, "needs counts, which a recipe has only after this stage"),
+        ({"method": "normal", "options": {"std": -1}}, "std = -1; expected more than 0, up to 100"),
+        ({"head_method": "normal", "head_options": {"std": 1e9}}, "std = 1000000000.0; expected"),
     ],
 )
-def test_a_recipe_is_told_what_its_methods_lack(settings: dict[str, str], what: str) -> None:
+def test_a_recipe_is_told_what_its_methods_lack(settings: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         EmbedSettings.model_validate(settings)
 

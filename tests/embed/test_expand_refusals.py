@@ -159,6 +159,48 @@ def test_calls_that_cannot_be_meant(tmp_path: Path) -> None:
     refused(tmp_path, UsageError, "is --model, or holds it", out=tmp_path / "base")
     refused(tmp_path, UsageError, "is --model, or holds it", out=tmp_path)
     refused(tmp_path, UsageError, "'omp' needs auxiliary", method="omp")
+    refused(tmp_path, UsageError, "seed -1: expected 0 to", seed=-1)
+    refused(tmp_path, UsageError, "seed", seed=1 << 70)
+
+
+@pytest.mark.parametrize(
+    ("method", "options", "expected"),
+    [
+        ("position", {"rate": 1000}, "rate = 1000; expected 0 to 100"),
+        ("mean-cov", {"scale": -1}, "scale = -1; expected more than 0, up to 100"),
+        ("normal", {"std": float("inf")}, "std = inf; expected more than 0, up to 100"),
+        ("normal", {"std": float("nan")}, "std = nan; expected"),
+        ("normal", {"std": -1}, "std = -1; expected"),
+        ("normal", {"std": 0}, "std = 0; expected"),
+    ],
+)
+def test_options_that_give_no_rows_or_useless_ones(
+    tmp_path: Path, method: str, options: dict[str, float], expected: str
+) -> None:
+    untied_llama(tmp_path / "base")
+    extended_folder(tmp_path / "extended")
+    refused(tmp_path, UsageError, expected, method=method, options=options)
+    refused(tmp_path, UsageError, expected, head_method=method, head_options=options)
+
+
+@pytest.mark.parametrize("name", ["model", "tokenizer", "donor", "counts", "base_tokenizer"])
+def test_a_folder_inside_an_input_or_around_it_is_refused(tmp_path: Path, name: str) -> None:
+    untied_llama(tmp_path / "base")
+    extended_folder(tmp_path / "extended")
+    place = {"model": tmp_path / "base", "tokenizer": tmp_path / "extended"}.get(name)
+    place = place or tmp_path / "more" / name
+    place.mkdir(parents=True, exist_ok=True)
+    before = sorted(place.rglob("*"))
+    option = "--" + name.replace("_", "-")
+    for out in (place / "sub", place / "a" / "b"):
+        refused(tmp_path, UsageError, f"lies inside {option}", out=out, **{name: place})
+    (tmp_path / "link").symlink_to(place, target_is_directory=True)
+    out = tmp_path / "link" / "sub"
+    refused(tmp_path, UsageError, f"lies inside {option}", out=out, **{name: place})
+    if place.parent.name == "more":
+        message = f"is {option}, or holds it"
+        refused(tmp_path, UsageError, message, out=place.parent, redo=True, **{name: place})
+    assert sorted(place.rglob("*")) == before
 
 
 def test_a_folder_of_something_else_is_never_written_over(tmp_path: Path) -> None:

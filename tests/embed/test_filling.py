@@ -107,3 +107,46 @@ def test_options_are_checked_by_name_and_kind() -> None:
         check_options(METHODS["normal"], {"std": "much"})
     with pytest.raises(UsageError, match="std = True; expected a float"):
         check_options(METHODS["normal"], {"std": True})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_number_among_the_options_has_a_range_that_holds_its_default(name: str) -> None:
+    method = METHODS[name]
+    numbers = {key: value for key, value in method.settings().items() if not isinstance(value, str)}
+    assert set(numbers) == set(method.ranges)
+    check_options(method, numbers)
+    for key, allowed in method.ranges.items():
+        kind = int if isinstance(numbers[key], int) else float
+        check_options(method, {key: kind(allowed.high)})
+        low = kind(allowed.low)
+        if not allowed.above:
+            check_options(method, {key: low})
+        for outside in (low if allowed.above else low - 1, kind(allowed.high) + 1):
+            with pytest.raises(UsageError, match=rf"option {key} = .*; expected"):
+                check_options(method, {key: outside})
+
+
+def test_a_smoothing_of_zero_divides_nothing() -> None:
+    with pytest.raises(UsageError, match="smoothing = 0; expected more than 0, up to 1"):
+        check_options(METHODS["frequency"], {"smoothing": 0})
+
+
+def test_a_number_without_a_range_must_be_finite() -> None:
+    method = Method("bare", "", "", "normal:normal_rows")
+    check_options(method, {"std": 1e9})
+    for value in (float("inf"), float("-inf"), float("nan")):
+        with pytest.raises(UsageError, match="expected a finite number"):
+            check_options(method, {"std": value})
+
+
+def test_an_option_that_the_method_chooses_may_be_left_to_it() -> None:
+    check_options(METHODS["distil"], {"head_weight": None})
+    with pytest.raises(UsageError, match="head_weight = 'much'; expected a float"):
+        check_options(METHODS["distil"], {"head_weight": "much"})
+
+
+@pytest.mark.parametrize("device", ["gpu7", "meta", ""])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    check_options(METHODS["distil"], {"device": "cpu"})
+    with pytest.raises(UsageError, match=f"option device = {device!r}"):
+        check_options(METHODS["distil"], {"device": device})

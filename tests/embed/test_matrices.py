@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from lingraft.embed.matrices import check_rows, find_matrices, is_tied
 from lingraft.errors import InputError
+from lingraft.matrices import check_rows, find_matrices, is_tied
 from lingraft.models import ModelFolder
 
 

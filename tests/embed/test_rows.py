@@ -108,6 +108,12 @@ def test_positions_weigh_the_last_part_of_input_rows_and_the_first_of_output_row
     assert position_rows(BASE_VD, added, "input", 0, rate=0.0).tolist() == [[1, 2]]
 
 
+def test_positions_of_a_long_piece_do_not_overflow() -> None:
+    added = pieces([(1,) * 40 + (2,)])  # exp(40 * 100) is more than a float can hold
+    assert position_rows(BASE_VD, added, "input", 0, rate=100.0)[0, 1] == 4
+    assert position_rows(BASE_VD, added, "output", 0, rate=100.0)[0, 0] == 2
+
+
 def test_frequent_parts_weigh_less() -> None:
     added = pieces([(1, 2)], counts=[0, 90, 10, 0])
     row = frequency_rows(BASE_VD, added, "input", 0, smoothing=0.1)

@@ -11,7 +11,7 @@ shard by shard: shards without these two matrices are linked, not read.
     auxiliary, focus, omp       methods by nearness in text
     learned, distil, headdistil, spelltrie, probe     methods with gradients; a choice by trial
     averaging, filling          means of base rows; all rows of a matrix, ties told apart
-    matrices, writing           the two matrices of a model; its expanded folder
+    writing                     the expanded model folder
     expanding, command, stage   a choice carried out: on plain folders, in a recipe
     gguf                        GGUF files as model folders
     diagnostics, drawing, page  norms, neighbours and pictures of base and new rows

@@ -6,14 +6,15 @@ import hashlib
 import shutil
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..errors import StaleError, UsageError, VerifyError
 from ..manifest import Identity, canonical_json, file_sha256, read_manifest
-from ..models import ModelFolder
+from ..models import INDEX as MODEL_INDEX
+from ..models import TOKENIZER_FILES, ModelFolder
 from ..progress import Reporter, SilentReporter
 from ..shards import INDEX_NAME
 from ..stages import find_stage
@@ -23,7 +24,7 @@ from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT
 from .probing import PROBE
 from .settings import EmbedFacts, Option
 from .sources import Source, read_source
-from .writing import plan_growth, space_needed
+from .writing import plan_growth, small_files, space_needed
 
 __all__ = ["ExpandResult", "expand"]
 
@@ -95,7 +96,10 @@ def expand(
     choice = Choice(*names, *settings, tie_break, pad_to_multiple_of, _path(donor))
     paths = (Path(model).expanduser(), Path(tokenizer).expanduser())
     folder = Path(out).expanduser().absolute()
-    _check(*paths, folder, choice)
+    _check(*paths, choice, seed)
+    inputs = {"--model": paths[0], "--tokenizer": paths[1], "--donor": choice.donor}
+    inputs |= {"--counts": _path(counts), "--base-tokenizer": _path(base_tokenizer)}
+    _refuse_overlap(folder, inputs)
     source = read_source(*paths, tokens=_path(counts), base=_path(base_tokenizer))
     _check_head(source, choice, head_method)
     return _carry_out(source, choice, seed, folder, reporter, plots=plots, redo=redo)
@@ -113,7 +117,7 @@ def _carry_out(
 ) -> ExpandResult:
     teller = reporter or SilentReporter()
     check_choice(choice, source)
-    identity, inputs = _identity(source, choice, seed), _inputs(source)
+    identity, inputs = _identity(source, choice, seed), _inputs(source, choice.donor)
     with disk_errors(folder, place="--out DIR"), _locked(folder):
         done = None if redo else _finished(folder, identity, inputs)
         if done is not None:
@@ -155,8 +159,10 @@ def _path(name: str | Path | None) -> Path | None:
     return None if name is None else Path(name).expanduser()
 
 
-def _check(model: Path, tokenizer: Path, out: Path, choice: Choice) -> None:
+def _check(model: Path, tokenizer: Path, choice: Choice, seed: int) -> None:
     """Refuse what cannot be meant."""
+    if not 0 <= seed < 1 << 32:
+        raise UsageError(f"seed {seed}: expected 0 to {(1 << 32) - 1:,}.")
     if not 1 <= choice.multiple <= _MOST_MULTIPLE:
         raise UsageError(f"pad-to-multiple-of {choice.multiple}: expected 1 to {_MOST_MULTIPLE:,}.")
     if model.suffix == ".gguf":
@@ -168,10 +174,18 @@ def _check(model: Path, tokenizer: Path, out: Path, choice: Choice) -> None:
     for option, path in (("--model", model), ("--tokenizer", tokenizer)):
         if not path.is_dir():
             raise UsageError(f"{path}: no such folder.", way_out=f"Check {option} DIR.")
-        if path.resolve().is_relative_to(out.resolve()):
+
+
+def _refuse_overlap(out: Path, inputs: Mapping[str, Path | None]) -> None:
+    """Refuse an `out` that holds an input, or lies inside one."""
+    for option, path in inputs.items():
+        if path is None:
+            continue
+        holds = path.resolve().is_relative_to(out.resolve())
+        if holds or out.resolve().is_relative_to(path.resolve()):
             raise UsageError(
-                f"{out}: is {option}, or holds it.",
-                effect="The input would be overwritten.",
+                f"{out}: is {option}, or holds it." if holds else f"{out}: lies inside {option}.",
+                effect="The input would be overwritten." if holds else "It would be written into.",
                 way_out="Name another folder with --out.",
             )
 
@@ -204,6 +218,10 @@ def _identity(source: Source, choice: Choice, seed: int) -> Identity:
         "pad_to_multiple_of": choice.multiple,
     }
     inputs = {"model": _fingerprint(source.model), "tokenizer": source.digest}
+    inputs["base_tokenizer"] = source.base_digest
+    if source.extra:
+        extra = canonical_json({str(id): text for id, text in source.extra.items()})
+        inputs["base_tokens"] = hashlib.sha256(extra.encode()).hexdigest()
     if source.tokens is not None:
         inputs["tokens"] = file_sha256(source.tokens / INDEX_NAME)
     if choice.donor is not None:
@@ -215,8 +233,11 @@ def _identity(source: Source, choice: Choice, seed: int) -> Identity:
 
 
 def _fingerprint(model: ModelFolder) -> str:
-    """Digest of a model: its artefact's, or of config and headers where there is no manifest."""
-    if (model.path / "manifest.json").is_file():
+    """Digest of a model: its artefact's, or of config and headers where there is no manifest.
+
+    A manifest.json of another program (of a web page, say) is none of ours, and no error.
+    """
+    with suppress(VerifyError):
         return read_manifest(model.path).digest
     shards = {
         shard: [[e.name, e.dtype, list(e.shape)] for e in model.entries(shard)]
@@ -226,10 +247,30 @@ def _fingerprint(model: ModelFolder) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _inputs(source: Source) -> dict[str, list[int]]:
-    """Sizes and times of the model's files, so that a change between two runs is noticed."""
-    stats = {shard: (source.model.path / shard).stat() for shard in source.model.shards}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
+def _inputs(source: Source, donor: Path | None) -> dict[str, Any]:
+    """Tell the state of every file read or copied, so that a change between two runs is noticed.
+
+    Weights by size and time, for reading them takes long; all others by sha256.
+    """
+    models = {"model": source.model}
+    if donor is not None:
+        models["donor"] = ModelFolder(donor)
+    found: dict[str, Any] = {
+        f"donor/{name}": file_sha256(donor / name)
+        for name in TOKENIZER_FILES
+        if donor is not None and (donor / name).is_file()
+    }
+    for name, model in models.items():
+        for shard in model.shards:
+            stat = (model.path / shard).stat()
+            found[f"{name}/{shard}"] = [stat.st_size, stat.st_mtime_ns]
+        found[f"{name}/config.json"] = file_sha256(model.path / "config.json")
+    if (source.model.path / MODEL_INDEX).is_file():
+        found[f"model/{MODEL_INDEX}"] = file_sha256(source.model.path / MODEL_INDEX)
+    for name, path in small_files(source.model.path, source.tokenizer).items():
+        place = "model" if path.parent == source.model.path else "tokenizer"
+        found[f"{place}/{name}"] = file_sha256(path)
+    return found
 
 
 def _finished(folder: Path, identity: Identity, inputs: Mapping[str, Any]) -> EmbedFacts | None:
@@ -242,8 +283,11 @@ def _finished(folder: Path, identity: Identity, inputs: Mapping[str, Any]) -> Em
         return None
     manifest = _read_own(folder)
     changes = identity.changes_from(manifest.identity)
-    if not changes and manifest.circumstances.get("inputs") != inputs:
-        changes = ["files of the model were written since"]
+    if not changes:
+        former: Any = manifest.circumstances.get("inputs", {})
+        names = sorted({*inputs, *former})
+        changed = [name for name in names if inputs.get(name) != former.get(name)]
+        changes = [f"written since: {', '.join(changed)}"] if changed else []
     if changes:
         raise StaleError(
             f"{folder}: holds a model that was expanded differently: {'; '.join(changes)}.",

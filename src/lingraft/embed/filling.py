@@ -31,7 +31,7 @@ from ..errors import InputError, UsageError
 from ..progress import Reporter
 from .added import Added
 from .averaging import weighted_rows
-from .methods import Method, Role
+from .methods import Method, Role, check_ranges
 
 __all__ = ["TIE_STEP", "Filled", "check_options", "fill_rows", "mean_of_all"]
 
@@ -57,23 +57,40 @@ class Filled:
 
 
 def check_options(method: Method, options: Mapping[str, Any]) -> None:
-    """Refuse options that a method does not have.
+    """Refuse options that a method does not have, and values that they cannot have.
 
     Raises:
-        UsageError: There is one; those that it has are told.
+        UsageError: There is one; what the method has, or the option may be, is told.
     """
     known = method.settings()
     for name, value in options.items():
         if name not in known:
             has = ", ".join(f"{key} = {default!r}" for key, default in known.items()) or "none"
             raise UsageError(f"method {method.name!r}: has no option {name!r}; it has: {has}.")
-        kind, default = type(known[name]), known[name]
+        default = known[name]
+        if default is None and value is None:
+            continue
+        kind = float if default is None else type(default)  # None: chosen by the method
         fits = isinstance(value, kind) or (kind is float and isinstance(value, int))
-        if default is not None and (not fits or isinstance(value, bool) != (kind is bool)):
+        if not fits or isinstance(value, bool) != (kind is bool):
             raise UsageError(
-                f"method {method.name!r}: option {name} = {value!r}; expected a {kind.__name__}, "
-                f"as {default!r}."
+                f"method {method.name!r}: option {name} = {value!r}; expected a {kind.__name__}"
+                + (f", as {default!r}." if default is not None else ".")
             )
+        if name == "device":
+            _check_device(method, value)
+    check_ranges(method, options)
+
+
+def _check_device(method: Method, value: str) -> None:
+    try:
+        torch.empty(1, device=value).cpu()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise UsageError(
+            f"method {method.name!r}: option device = {value!r}: {str(error).splitlines()[0]}",
+            effect="The model could not be loaded on it.",
+            way_out="Leave it out for the processor, or name one that this machine has, as cuda.",
+        ) from None
 
 
 def fill_rows(

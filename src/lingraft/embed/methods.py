@@ -26,16 +26,27 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..errors import UsageError
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["INPUT_DEFAULT", "METHODS", "OUTPUT_DEFAULT", "Method", "Need", "Role", "find_method"]
+__all__ = [
+    "INPUT_DEFAULT",
+    "METHODS",
+    "OUTPUT_DEFAULT",
+    "Method",
+    "Need",
+    "Range",
+    "Role",
+    "check_ranges",
+    "find_method",
+]
 
 Role = Literal["input", "output"]
 Need = Literal["counts", "tokens", "auxiliary", "model", "donor"]
@@ -45,6 +56,24 @@ Need = Literal["counts", "tokens", "auxiliary", "model", "donor"]
 a token folder of the extended tokenizer; `auxiliary_VA: np.ndarray`, a vector for each extended id,
 float32; `model: Path`, the base model's folder; `donor: Path`, the folder of another model.
 """
+
+
+class Range(NamedTuple):
+    """What an option may be; outside it the method fails, or its rows are of no use."""
+
+    low: float
+    high: float
+    above: bool = False
+    """Whether `low` itself is outside."""
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is inside; NaN is in no range."""
+        return self.low <= value <= self.high and not (self.above and value == self.low)
+
+    def __str__(self) -> str:
+        if self.above:
+            return f"more than {self.low:,}, up to {self.high:,}"
+        return f"{self.low:,} to {self.high:,}"
 
 
 @dataclass(frozen=True)
@@ -59,6 +88,7 @@ class Method:
         needs: What the function is given beside its first four arguments.
         instead: What may be given in place of the first need.
         roles: The matrices that it can make rows for.
+        ranges: Of each option that is a number.
     """
 
     name: str
@@ -68,6 +98,7 @@ class Method:
     needs: tuple[Need, ...] = ()
     instead: Need | None = None
     roles: tuple[Role, ...] = ("input", "output")
+    ranges: Mapping[str, Range] = field(default_factory=dict)
 
     def load(self) -> Callable[..., torch.Tensor]:
         """Import the function."""
@@ -89,6 +120,8 @@ class Method:
 _NO_SETTINGS = (
     "notes", "reporter", "start_ND", "tokens", "auxiliary_VA", "model", "donor",
 )  # fmt: skip
+_COUNT = Range(1, 1_000_000)
+_RATE = Range(0, 10, above=True)
 _LIST = "lingraft embed methods lists them, and the matrix that each is for."
 _REFERENCE = "HIT-SCIR/Chinese-Mixtral-8x7B models/init_embeddings.py (a672672)"
 _HEWITT = "Hewitt 2021, Initializing New Word Embeddings for Pretrained Language Models"
@@ -114,18 +147,21 @@ METHODS: dict[str, Method] = {
             "draws with mean 0 and a fixed standard deviation",
             "the reference's README (its comparison); transformers' `_init_weights`",
             "normal:normal_rows",
+            ranges={"std": Range(0, 100, above=True)},
         ),
         Method(
             "mean-cov",
             "draws from a normal with mean and covariance of the base rows",
             f"{_HEWITT}; transformers' `resize_token_embeddings`",
             "meancov:mean_cov_rows",
+            ranges={"scale": Range(0, 100, above=True)},
         ),
         Method(
             "position",
             "mean with weights that change along the spelling",
             "Nakash et al. 2025, AdaptiVocab (exponential weights), arXiv 2503.19693",
             "weighted:position_rows",
+            ranges={"rate": Range(0, 100)},
         ),
         Method(
             "frequency",
@@ -133,6 +169,7 @@ METHODS: dict[str, Method] = {
             "Arora et al. 2017, smooth inverse frequency, applied to a piece's parts",
             "weighted:frequency_rows",
             ("counts",),
+            ranges={"smoothing": Range(0, 1, above=True)},
         ),
         Method(
             "hierarchical",
@@ -159,6 +196,7 @@ METHODS: dict[str, Method] = {
             "head_frequency:head_frequency_rows",
             ("counts",),
             roles=("output",),
+            ranges={"min_count": _COUNT, "max_move": Range(0, 100, above=True)},
         ),
         Method(
             "focus",
@@ -166,6 +204,7 @@ METHODS: dict[str, Method] = {
             "FOCUS, Dobler & de Melo 2023, arXiv 2305.14481; vectors are trained on the tokens",
             "focus:focus_rows",
             ("auxiliary",),
+            ranges={"temperature": Range(0.001, 1_000)},
         ),
         Method(
             "omp",
@@ -174,6 +213,7 @@ METHODS: dict[str, Method] = {
             "omp:omp_rows",
             ("auxiliary",),
             "donor",
+            ranges={"num_atoms": Range(1, 4_096)},
         ),
         Method(
             "distil",
@@ -182,6 +222,13 @@ METHODS: dict[str, Method] = {
             "distil:distil_rows",
             ("model", "tokens"),
             roles=("input",),
+            ranges={
+                "share": Range(0, 1),
+                "per_piece": _COUNT,
+                "batch": _COUNT,
+                "lr": _RATE,
+                "head_weight": Range(0, 1_000),
+            },
         ),
         Method(
             "headdistil",
@@ -190,6 +237,7 @@ METHODS: dict[str, Method] = {
             "headdistil:head_distil_rows",
             ("model", "tokens"),
             roles=("output",),
+            ranges={"per_piece": _COUNT, "batch": _COUNT, "lr": _RATE},
         ),
         Method(
             "probe",
@@ -198,6 +246,13 @@ METHODS: dict[str, Method] = {
             "probing:choose_by_probe",
             ("model", "tokens"),
             roles=("input",),
+            ranges={
+                "steps": _COUNT,
+                "batch_size": _COUNT,
+                "seq_len": Range(2, 1_000_000),
+                "row_lr": _RATE,
+                "max_docs": _COUNT,
+            },
         ),
     )
 }
@@ -226,3 +281,24 @@ def find_method(name: str, role: Role) -> Method:
             way_out=_LIST,
         )
     return method
+
+
+def check_ranges(method: Method, options: Mapping[str, Any]) -> None:
+    """Refuse numbers that are outside the range of their option; needs no heavy import.
+
+    Raises:
+        UsageError: There is one, or one that is not finite.
+    """
+    for name, value in options.items():
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        allowed = method.ranges.get(name)
+        if allowed is None and math.isfinite(value):
+            continue
+        if allowed is None or not allowed.holds(value):
+            raise UsageError(
+                f"method {method.name!r}: option {name} = {value!r}; expected "
+                f"{allowed or 'a finite number'}.",
+                effect="Its rows could not be made, or would be of no use.",
+                way_out="lingraft embed methods lists the options and their ranges.",
+            )

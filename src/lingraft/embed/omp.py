@@ -149,8 +149,8 @@ def donor_vectors(donor: Path, added: Added) -> npt.NDArray[np.float32]:
     Raises:
         InputError: The donor's folder cannot be read, or shares no piece with the base.
     """
+    from ..matrices import find_matrices
     from ..models import ModelFolder
-    from .matrices import find_matrices
 
     tokenizer, folder = read_base(str(donor)), ModelFolder(donor)
     donor_rows = folder.tensor(find_matrices(folder).input_name).float()

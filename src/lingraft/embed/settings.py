@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..errors import UsageError
 from ..manifest import Facts
 from ..settings import StageSettings
-from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT, Role, find_method
+from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT, Role, check_ranges, find_method
 
 __all__ = ["EmbedFacts", "EmbedSettings", "Option", "ProbeCurve"]
 
@@ -34,13 +34,14 @@ class EmbedSettings(StageSettings):
 
     @model_validator(mode="after")
     def _check_methods(self) -> Self:
-        roles: tuple[tuple[Role, str], ...] = (
-            ("input", self.method),
-            ("output", self.head_method),
+        roles: tuple[tuple[Role, str, dict[str, Option]], ...] = (
+            ("input", self.method, self.options),
+            ("output", self.head_method, self.head_options),
         )
-        for role, name in roles:
+        for role, name, options in roles:
             try:
                 method = find_method(name, role)
+                check_ranges(method, options)
             except UsageError as error:
                 raise ValueError(error.what) from None
             if method.needs:

@@ -14,11 +14,11 @@ import numpy.typing as npt
 from ..bases import find_tokenizer_file, read_base
 from ..basetypes import BaseTokenizer
 from ..errors import InputError, UsageError
+from ..matrices import Matrices, check_rows, find_matrices
 from ..models import ModelFolder
 from ..shards import open_folder
 from ..special import adds_bos, find_bos
 from .added import Added, read_added
-from .matrices import Matrices, check_rows, find_matrices
 
 __all__ = ["Source", "count_tokens", "read_source"]
 
@@ -33,6 +33,8 @@ class Source:
         added: The new pieces.
         tokenizer: Folder of the extended tokenizer.
         digest: sha256 of its file.
+        base_digest: sha256 of the base tokenizer's file.
+        extra: Tokens that the base's configs add behind its tokenizer's ids.
         tokens: Token folder of the extended tokenizer, where one was given.
     """
 
@@ -41,6 +43,8 @@ class Source:
     added: Added
     tokenizer: Path
     digest: str
+    base_digest: str
+    extra: Mapping[int, str]
     tokens: Path | None = None
 
 
@@ -71,7 +75,8 @@ def read_source(
     check_rows(opened, matrices, added.num_base)
     if tokens is not None:
         added = added.with_counts(count_tokens(tokens, extended))
-    return Source(opened, matrices, added, tokenizer, extended.digest, tokens)
+    digests = (extended.digest, own.digest)
+    return Source(opened, matrices, added, tokenizer, *digests, extra, tokens)
 
 
 def count_tokens(folder: Path, extended: BaseTokenizer) -> npt.NDArray[np.int64]:

@@ -34,9 +34,15 @@ def position_rows(
         seed: Not used.
         rate: Each part weighs exp(rate) times its lighter neighbour; 0 gives the mean.
     """
-    sign = 1.0 if role == "input" else -1.0
-    weights = [[math.exp(sign * rate * i) for i in range(len(ids))] for ids in added.spellings]
+    weights = [_powers(rate, len(ids)) for ids in added.spellings]
+    if role == "output":
+        weights = [powers[::-1] for powers in weights]
     return weighted_rows(base_VD, added.spellings, weights)
+
+
+def _powers(rate: float, count: int) -> list[float]:
+    """Give exp(rate i) as shares of the largest, so that no rate and no length overflows."""
+    return [math.exp(rate * (i - count + 1)) for i in range(count)]
 
 
 def frequency_rows(

@@ -15,15 +15,14 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError
+from ..matrices import Matrices, require_equal
 from ..models import INDEX, TOKENIZER_FILES, ModelFolder
 from ..store import Draft, link_or_copy, write_json
-from ..weights import SLICE_ITEMS, TensorEntry, require_finite, row_slices, write_shard
+from ..weights import SLICE_ITEMS, TensorEntry, require_finite, write_shard
 from .filling import Filled, mean_of_all
-from .matrices import Matrices
 from .methods import Role
 
-__all__ = ["Growth", "Written", "plan_growth", "space_needed", "write_model"]
+__all__ = ["Growth", "Written", "plan_growth", "small_files", "space_needed", "write_model"]
 
 _WEIGHTS = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".msgpack", ".h5", ".onnx")
 _OWN = ("config.json", "manifest.json", "README.md", *TOKENIZER_FILES)
@@ -111,7 +110,8 @@ def write_model(
             progress.advance(1, shard)
     _write_index(model, names, total_bytes, total_items, draft.path)
     _write_configs(model, growth.rows, draft.path)
-    _copy_rest(model.path, tokenizer, draft.path)
+    for name, path in small_files(model.path, tokenizer).items():
+        shutil.copyfile(path, draft.path / name)
     return written
 
 
@@ -168,7 +168,7 @@ class _Grower:
         role: Role = "input"
         if name == self._matrices.output_name:
             if self._matrices.tied:
-                self._refuse_untied()
+                require_equal(self._model, *self._matrices.names)
             else:
                 role = "output"
         if role in self._twice:
@@ -178,25 +178,6 @@ class _Grower:
         if self._matrices.tied and self._matrices.output_name:
             self._twice[role] = filled
         return filled
-
-    def _refuse_untied(self) -> None:
-        """Refuse a model whose config ties what its weights do not.
-
-        Raises:
-            InputError: The two stored matrices differ.
-        """
-        first, second = self._matrices.names
-        for begin, end in row_slices(self._model.entry(first)):
-            here, there = (self._model.rows(name, begin, end) for name in (first, second))
-            if not torch.equal(here, there):
-                row = begin + int((here != there).any(dim=1).nonzero()[0])
-                raise InputError(
-                    f"{self._model.path}: config.json ties {first} and {second}, and their rows "
-                    f"{row} differ.",
-                    effect="Loaders would use one of the two, and which one is up to them.",
-                    way_out='Set "tie_word_embeddings": false, or save the model without its '
-                    "lm_head.",
-                )
 
 
 def space_needed(model: ModelFolder, matrices: Matrices, growth: Growth, folder: Path) -> int:
@@ -247,17 +228,19 @@ def _write_configs(model: ModelFolder, vocab_size: int, folder: Path) -> None:
     write_json(folder / "config.json", config)
 
 
-def _copy_rest(model: Path, tokenizer: Path, folder: Path) -> None:
-    """Take over small files: of the tokenizer from its folder, all others from the model's."""
+def small_files(model: Path, tokenizer: Path) -> dict[str, Path]:
+    """List what is copied as it is: the tokenizer's files, all other small ones of the model."""
     theirs = {*TOKENIZER_FILES, *_TOKENIZER_EXTRA, *_STALE}
+    found: dict[str, Path] = {}
     for path in sorted(model.iterdir()):
         is_weights = path.suffix in _WEIGHTS or path.name.endswith(".index.json")
         skipped = path.name in _OWN or path.name in theirs or path.name.startswith(".")
         if path.is_file() and not is_weights and not skipped:
-            shutil.copyfile(path, folder / path.name)
+            found[path.name] = path
     for name in (*TOKENIZER_FILES, *_TOKENIZER_EXTRA):
         if (tokenizer / name).is_file():
-            shutil.copyfile(tokenizer / name, folder / name)
+            found[name] = tokenizer / name
     template = "chat_template.jinja"
-    if (model / template).is_file() and not (folder / template).is_file():
-        shutil.copyfile(model / template, folder / template)
+    if (model / template).is_file():
+        found.setdefault(template, model / template)
+    return found

@@ -15,10 +15,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
-from ..models import ModelFolder
+from .errors import InputError
+from .models import ModelFolder
+from .weights import row_slices
 
-__all__ = ["Matrices", "check_rows", "find_matrices", "is_tied", "text_config"]
+__all__ = [
+    "Matrices",
+    "check_rows",
+    "find_matrices",
+    "is_tied",
+    "named_matrices",
+    "require_equal",
+    "text_config",
+]
 
 _INPUT = re.compile(
     r"(?:.*\.)?(?:embed_tokens|wte|embed_in|word_embeddings|tok_embeddings)\.weight"
@@ -62,14 +71,9 @@ def find_matrices(model: ModelFolder) -> Matrices:
     """
     shapes = {entry.name: entry.shape for entry in model.all_entries()}
     flat = {name: shape for name, shape in shapes.items() if len(shape) == 2}
-    named = [name for name in flat if _INPUT.fullmatch(name) and not _OTHER.search(name)]
+    named, heads = named_matrices(shapes)
     input_name = _only(model, named, "input")
     rows = flat[input_name][0]
-    heads = [
-        name
-        for name in flat
-        if _OUTPUT.fullmatch(name) and not _OTHER.search(name) and name not in named
-    ]
     output_name = _only(model, heads, "output") if heads else None
     tied = is_tied(model.config)
     if output_name is None and not tied:
@@ -92,6 +96,38 @@ def find_matrices(model: ModelFolder) -> Matrices:
             way_out="Use a model without one.",
         )
     return Matrices(input_name, output_name, tied, rows)
+
+
+def named_matrices(shapes: Mapping[str, Sequence[int]]) -> tuple[list[str], list[str]]:
+    """Give the tensors, by name -> shape, whose names are those of input and of output rows."""
+    flat = [n for n, shape in shapes.items() if len(shape) == 2 and not _OTHER.search(n)]
+    named = [name for name in flat if _INPUT.fullmatch(name)]
+    return named, [name for name in flat if _OUTPUT.fullmatch(name) and name not in named]
+
+
+def require_equal(model: ModelFolder, first: str, second: str) -> None:
+    """Refuse a model whose config ties what its weights do not.
+
+    Args:
+        model: A model that stores both of its matrices.
+        first: One of them.
+        second: The other, of the same shape.
+
+    Raises:
+        InputError: They differ.
+    """
+    import torch
+
+    for begin, end in row_slices(model.entry(first)):
+        here, there = (model.rows(name, begin, end) for name in (first, second))
+        if not torch.equal(here, there):
+            row = begin + int((here != there).any(dim=1).nonzero()[0])
+            raise InputError(
+                f"{model.path}: config.json ties {first} and {second}, and their rows {row} "
+                "differ.",
+                effect="Loaders would use one of the two, and which one is up to them.",
+                way_out='Set "tie_word_embeddings": false, or save the model without its lm_head.',
+            )
 
 
 def is_tied(config: Mapping[str, Any]) -> bool:
