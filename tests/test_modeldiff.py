@@ -78,6 +78,38 @@ def test_numbers_that_are_not_finite_are_counted_and_left_out(tmp_path: Path) ->
     assert (tensor.rows_changed, tensor.nan_rows, tensor.max_abs) == (2, 2, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("first", "second", "gap"),
+    [
+        (torch.tensor([2**24 + 1]), torch.tensor([2**24]), 1.0),
+        (torch.tensor([2**60 + 1]), torch.tensor([2**60]), 1.0),
+        (torch.tensor([2**63 - 1]), torch.tensor([-(2**63)]), 2.0**64),
+        (
+            torch.tensor([1.0 + 2**-40], dtype=torch.float64),
+            torch.tensor([1.0], dtype=torch.float64),
+            2**-40,
+        ),
+        (torch.tensor([1.0 + 2**-40], dtype=torch.float64), torch.tensor([1.0]), 2**-40),
+        (torch.tensor([2**24 + 1]), torch.tensor([2.0**24]), 1.0),
+        (torch.tensor([True]), torch.tensor([False]), 1.0),
+        (torch.tensor([255], dtype=torch.uint8), torch.tensor([-1], dtype=torch.int8), 256.0),
+        (torch.tensor([1.0]).bfloat16(), torch.tensor([1.0 + 2**-10]).half(), 2**-10),
+        (
+            torch.tensor([1.0]).to(torch.float8_e4m3fn),
+            torch.tensor([1.5]).to(torch.float8_e5m2),
+            0.5,
+        ),
+    ],
+)
+def test_numbers_are_compared_as_they_are_stored(
+    tmp_path: Path, first: torch.Tensor, second: torch.Tensor, gap: float
+) -> None:
+    a, b = save(tmp_path / "a", {"w": first}), save(tmp_path / "b", {"w": second})
+    (tensor,) = diff_models(a, b).differing
+    assert (tensor.rows_changed, tensor.max_abs) == (1, gap)
+    assert diff_models(a, a).is_same
+
+
 def test_a_large_matrix_is_compared_in_slices(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,13 +12,12 @@ from lingraft.manifest import file_sha256
 from lingraft.models import (
     ModelFolder,
     TensorEntry,
-    link_tokenizer,
     load_causal_lm,
     plan_shards,
     write_index,
     write_shard,
 )
-from lingraft.weights import row_slices
+from lingraft.weights import open_weights, row_slices
 
 TENSORS = {
     "a": torch.arange(6, dtype=torch.float32).reshape(2, 3),
@@ -119,8 +118,8 @@ def test_a_shard_that_was_cut_short_is_told(tmp_path: Path) -> None:
 
 def test_a_dtype_that_nothing_here_can_read_is_told(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}", encoding="utf-8")
-    save_file({"a": torch.zeros(2, dtype=torch.bool)}, tmp_path / "model.safetensors")
-    with pytest.raises(InputError, match="tensor 'a' is BOOL; expected one of F"):
+    save_file({"a": torch.zeros(2, dtype=torch.uint16)}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match="tensor 'a' is U16; expected one of F"):
         ModelFolder(tmp_path)
 
 
@@ -144,14 +143,6 @@ def test_a_file_that_is_not_safetensors_is_told(tmp_path: Path, data: bytes) -> 
     (tmp_path / "model.safetensors").write_bytes(data)
     with pytest.raises(InputError, match="not a safetensors file"):
         ModelFolder(tmp_path)
-
-
-def test_tokenizer_files_that_exist_are_linked(tmp_path: Path) -> None:
-    (tmp_path / "a").mkdir()
-    (tmp_path / "b").mkdir()
-    (tmp_path / "a" / "tokenizer.json").write_text("{}", encoding="utf-8")
-    link_tokenizer(tmp_path / "a", tmp_path / "b")
-    assert [p.name for p in (tmp_path / "b").iterdir()] == ["tokenizer.json"]
 
 
 def test_a_model_that_transformers_cannot_load_is_told(tmp_path: Path) -> None:
@@ -273,15 +264,105 @@ def test_a_bin_file_of_more_than_tensors_is_refused(
     assert "code that was run" not in capsys.readouterr().out
 
 
-def test_a_bin_file_of_the_format_before_zip_is_refused(tmp_path: Path) -> None:
-    folder = bin_folder(tmp_path, TENSORS, _use_new_zipfile_serialization=False)
+def test_a_bin_file_of_the_format_before_zip_is_read(tmp_path: Path) -> None:
+    model = ModelFolder(bin_folder(tmp_path, TENSORS, _use_new_zipfile_serialization=False))
+    assert model.all_entries() == ENTRIES
+    assert model.rows("a", 1, 2).tolist() == [[3, 4, 5]]
+    assert torch.equal(model.tensor("c"), TENSORS["c"])
+
+
+def test_code_in_a_bin_file_of_the_format_before_zip_is_not_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = bin_folder(tmp_path, {"a": Surprise()}, _use_new_zipfile_serialization=False)
     with pytest.raises(InputError, match="cannot be read as tensors alone"):
         ModelFolder(folder)
+    assert "code that was run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("data", [b"", b"PK\x03\x04 and no more", b"nonsense"])
+def test_a_damaged_bin_file_is_told(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    (tmp_path / "pytorch_model.bin").write_bytes(data)
+    with pytest.raises(InputError, match=r"alone: \w(?s:.*)damaged.*\n.*Fetch it again"):
+        ModelFolder(tmp_path)
 
 
 def test_a_bin_tensor_of_an_unknown_dtype_is_told(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="tensor 'a' is bool"):
-        ModelFolder(bin_folder(tmp_path, {"a": torch.zeros(2, dtype=torch.bool)}))
+    with pytest.raises(InputError, match="tensor 'a' is complex64"):
+        ModelFolder(bin_folder(tmp_path, {"a": torch.zeros(2, dtype=torch.complex64)}))
+
+
+SMALL = {
+    "bool": torch.tensor([True, False, True]),
+    "i16": torch.tensor([-300, 7, 300], dtype=torch.int16),
+    "e4m3": torch.tensor([1.0, -2.0, 0.5]).to(torch.float8_e4m3fn),
+    "e5m2": torch.tensor([1.0, -2.0, 0.5]).to(torch.float8_e5m2),
+}
+
+
+def test_masks_and_numbers_of_eight_bits_are_read_and_written(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    save_file(SMALL, tmp_path / "model.safetensors")
+    model = ModelFolder(tmp_path)
+    for name, tensor in SMALL.items():
+        assert torch.equal(model.tensor(name, finite=True), tensor)
+    write_shard(tmp_path / "x.safetensors", model.all_entries(), lambda e: SMALL[e.name])
+    loaded = load_file(tmp_path / "x.safetensors")
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in SMALL.items())
+    torch.save(SMALL, tmp_path / "x.bin")
+    assert dict(open_weights(tmp_path / "x.bin").entries) == {
+        entry.name: entry for entry in model.all_entries()
+    }
+
+
+def test_a_number_of_eight_bits_that_is_not_finite_is_told(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    bad = torch.tensor([0.0, float("nan")]).to(torch.float8_e4m3fn)
+    save_file({"a": bad}, tmp_path / "model.safetensors")
+    with pytest.raises(InputError, match=r"not finite, first in row\(s\) 1"):
+        ModelFolder(tmp_path).tensor("a", finite=True)
+
+
+@pytest.mark.parametrize(
+    "shard",
+    [
+        "../x.safetensors",
+        "sub/x.safetensors",
+        "..\\x.safetensors",
+        "/x.safetensors",
+        "C:x.bin",
+        ".x.safetensors",
+        "config.json",
+        "",
+    ],
+)
+def test_an_index_that_names_a_file_elsewhere_is_refused(tmp_path: Path, shard: str) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    folder_of(folder, 24)
+    (folder / "sub").mkdir()
+    for place in (tmp_path, folder / "sub"):
+        save_file({"z": TENSORS["a"]}, place / "x.safetensors")
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text(encoding="utf-8"))
+    index["weight_map"]["z"] = shard
+    path.write_text(json.dumps(index), encoding="utf-8")
+    with pytest.raises(InputError, match=r"names the file .* in its own folder"):
+        ModelFolder(folder)
+
+
+def test_weights_are_taken_in_the_order_of_transformers(tmp_path: Path) -> None:
+    folder_of(tmp_path, 24)  # two shards and an index
+    bin_folder(tmp_path, {"bin": torch.ones(1)})
+    bin_index = json.dumps({"weight_map": {"none": "none.bin"}})
+    (tmp_path / "pytorch_model.bin.index.json").write_text(bin_index, encoding="utf-8")
+    assert ModelFolder(tmp_path).weight_map.keys() == TENSORS.keys()
+    save_file({"one": torch.ones(1)}, tmp_path / "model.safetensors")
+    assert ModelFolder(tmp_path).weight_map == {"one": "model.safetensors"}
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").unlink()
+    assert ModelFolder(tmp_path).weight_map == {"bin": "pytorch_model.bin"}
 
 
 def test_a_shard_is_written_from_pieces(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ Both models are read slice by slice, so memory does not depend on their size. Wh
 another number of rows in each (a vocabulary that grew) the common rows are compared.
 
 `max_abs` is the largest |a - b|; `relative` is the Frobenius norm of the difference over that of
-A's numbers, both over the numbers compared, with sums in float64.
+A's numbers, both over the numbers compared, with sums in float64. Numbers are compared in a type
+that holds those of A and B as they are: float32, int64 for integers, float64 where one needs it.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .models import ModelFolder
 from .progress import Reporter, SilentReporter
 from .weights import TensorEntry, row_slices
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["ModelDiff", "TensorDiff", "diff_models"]
 
@@ -151,20 +155,41 @@ def _compare_rows(
             model.rows(entry.name, first, last).reshape(last - first, -1) for model in (a, b)
         )
         if ours.dtype == theirs.dtype and torch.equal(ours, theirs):
-            base += float(ours.float().square().nan_to_num(0, 0, 0).sum(dtype=torch.float64))
+            known = _as_common(ours, ours)[0].double()
+            base += float(known.square().nan_to_num(0, 0, 0).sum())
             continue
-        ours, theirs = ours.float(), theirs.float()
+        ours, theirs = _as_common(ours, theirs)
         finite = ours.isfinite() & theirs.isfinite()
         same = (ours == theirs) | (ours.isnan() & theirs.isnan())
         changed += int((~same).any(1).sum())
         bad += int((~finite).any(1).sum())
-        gap = torch.where(finite, theirs - ours, 0.0)
+        gap = torch.where(finite, _gap(ours, theirs), 0.0)
         largest = max(largest, float(gap.abs().max()))
-        squares += float(gap.square().sum(dtype=torch.float64))
-        base += float(torch.where(finite, ours, 0.0).square().sum(dtype=torch.float64))
+        squares += float(gap.double().square().sum())
+        base += float(torch.where(finite, ours.double(), 0.0).square().sum())
     if not squares:
         return changed, bad, largest, 0.0
     return changed, bad, largest, (squares / base) ** 0.5 if base else None
+
+
+def _as_common(ours: torch.Tensor, theirs: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Give both in a type that holds the numbers of either as they are."""
+    import torch
+
+    whole = [not tensor.is_floating_point() for tensor in (ours, theirs)]
+    long = torch.float64 in (ours.dtype, theirs.dtype) or any(whole)
+    dtype = torch.int64 if all(whole) else torch.float64 if long else torch.float32
+    return ours.to(dtype), theirs.to(dtype)
+
+
+def _gap(ours: torch.Tensor, theirs: torch.Tensor) -> torch.Tensor:
+    """Subtract; integers without a rounding that hides a difference, and without overflow."""
+    import torch
+
+    if ours.is_floating_point():
+        return theirs - ours
+    rounded = theirs.double() - ours.double()
+    return torch.where(rounded.abs() < 2**53, (theirs - ours).double(), rounded)
 
 
 def _config_lines(a: Mapping[str, Any], b: Mapping[str, Any], prefix: str = "") -> list[str]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .errors import InputError
-from .store import link_or_copy, write_json
+from .store import write_json
 from .weights import TensorEntry, WeightFile, open_weights, require_finite, write_shard
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ __all__ = [
     "TOKENIZER_FILES",
     "ModelFolder",
     "TensorEntry",
-    "link_tokenizer",
     "load_causal_lm",
     "plan_shards",
     "write_index",
@@ -38,6 +37,7 @@ INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 _BIN_INDEX = "pytorch_model.bin.index.json"
 _BIN_SINGLE = "pytorch_model.bin"
+_IN_TURN = (SINGLE, INDEX, _BIN_SINGLE, _BIN_INDEX)  # transformers takes the first that is there
 TOKENIZER_FILES = (
     "tokenizer.model",
     "tokenizer.json",
@@ -54,23 +54,22 @@ class ModelFolder:
 
         Raises:
             InputError: There is no config.json, or there are no weights, or index and shards do
-                not say the same, or a file is damaged.
+                not say the same, or the index names a file elsewhere, or a file is damaged.
         """
         self.path = path
         self.config: dict[str, Any] = _read_json(path / "config.json")
         self._files: dict[str, WeightFile] = {}
-        indexes = [name for name in (INDEX, _BIN_INDEX) if (path / name).is_file()]
-        singles = [name for name in (SINGLE, _BIN_SINGLE) if (path / name).is_file()]
-        if indexes:
-            self.weight_map = _weight_map(path / indexes[0])
-        elif singles:
-            self.weight_map = dict.fromkeys(self._file(singles[0]).entries, singles[0])
-        else:
+        found = next((name for name in _IN_TURN if (path / name).is_file()), None)
+        if found is None:
             raise InputError(
                 f"{path}: no {SINGLE} and no {INDEX}, nor {_BIN_SINGLE}; expected a model's "
                 "weights.",
                 way_out="Convert other formats with transformers: save_pretrained writes these.",
             )
+        if found in (INDEX, _BIN_INDEX):
+            self.weight_map = _weight_map(path / found)
+        else:
+            self.weight_map = dict.fromkeys(self._file(found).entries, found)
         missing = [s for s in self.shards if not (path / s).is_file()]
         if missing:
             raise InputError(
@@ -167,13 +166,6 @@ def write_index(folder: Path, weight_map: Mapping[str, str], total_bytes: int) -
     write_json(folder / INDEX, index)
 
 
-def link_tokenizer(source: Path, target: Path) -> None:
-    """Give a model folder the tokenizer files of another folder."""
-    for name in TOKENIZER_FILES:
-        if (source / name).is_file():
-            link_or_copy(source / name, target / name)
-
-
 def load_causal_lm(folder: Path, dtype: str = "float32") -> Any:
     """Load a model with transformers, in eval mode; no remote code, no network.
 
@@ -215,7 +207,22 @@ def _weight_map(path: Path) -> dict[str, str]:
             f"{path}: no table 'weight_map' of tensors and their files.",
             way_out="Fetch or write the model again.",
         )
+    elsewhere = sorted(shard for shard in set(weight_map.values()) if not _is_plain_name(shard))
+    if elsewhere:
+        raise InputError(
+            f"{path}: names the file {elsewhere[0]!r}; expected names of .safetensors or .bin "
+            "files in its own folder.",
+            effect="A model made of this one would be written to places outside its folder.",
+            way_out="Do not use a model whose source you do not trust; or write it again with "
+            "save_pretrained.",
+        )
     return weight_map
+
+
+def _is_plain_name(shard: str) -> bool:
+    """Tell whether a name stays in its folder, on any system, and is one of weights."""
+    is_weights = shard.endswith((".safetensors", ".bin")) and not shard.startswith(".")
+    return is_weights and not any(mark in shard for mark in "/\\:\0")
 
 
 def _is_text(value: object) -> bool:

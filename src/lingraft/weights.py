@@ -5,8 +5,9 @@ so that memory holds the range that was asked for and nothing else. A shard is w
 header from pieces that arrive in order; a second thread hashes and writes them meanwhile.
 
 Source of the format: safetensors (u64 header length, JSON header, raw little-endian data).
-`.bin` files are PyTorch's zip files; they are read with `weights_only=True`, which builds tensors
-and runs no code, and stay on disk (`mmap=True`).
+`.bin` files are PyTorch's; they are read with `weights_only=True`, which builds tensors and runs
+no code. The zip files of PyTorch 1.6 and later stay on disk (`mmap=True`); older files are read
+whole.
 """
 
 from __future__ import annotations
@@ -44,17 +45,16 @@ __all__ = [
     "write_shard",
 ]
 
-_ITEM_BYTES = {"F64": 8, "F32": 4, "BF16": 2, "F16": 2, "I64": 8, "I32": 4, "U8": 1, "I8": 1}
+_ITEM_BYTES = {
+    "F64": 8, "F32": 4, "BF16": 2, "F16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
+    "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U8": 1, "BOOL": 1,
+}  # fmt: skip
 _TORCH_NAMES = {
-    "F64": "float64",
-    "F32": "float32",
-    "BF16": "bfloat16",
-    "F16": "float16",
-    "I64": "int64",
-    "I32": "int32",
-    "U8": "uint8",
-    "I8": "int8",
-}
+    "F64": "float64", "F32": "float32", "BF16": "bfloat16", "F16": "float16",
+    "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2",
+    "I64": "int64", "I32": "int32", "I16": "int16", "I8": "int8", "U8": "uint8", "BOOL": "bool",
+}  # fmt: skip
+_ZIP_MAGIC = b"PK\x03\x04"
 _MAX_HEADER_BYTES = 100_000_000  # safetensors' own limit
 SLICE_ITEMS = 1 << 21
 """Numbers that are computed on at a time: 8 MiB in float32. Larger slices leave the processor's
@@ -139,15 +139,13 @@ class SafetensorsFile:
 
 
 class PickledFile:
-    """A PyTorch `.bin` file of tensors alone; its data stays on disk until it is asked for."""
+    """A PyTorch `.bin` file of tensors alone; its data stays on disk until it is asked for.
+
+    A file of the format before PyTorch 1.6 is no zip file and cannot be mapped: it is in memory.
+    """
 
     def __init__(self, path: Path) -> None:
-        """Open a file without running anything that it holds.
-
-        Raises:
-            InputError: It holds more than tensors, or is of PyTorch's format before 1.6, which
-                cannot be mapped.
-        """
+        """Open a file without running anything that it holds; reads nothing yet."""
         self.path = path
 
     @cached_property
@@ -156,13 +154,16 @@ class PickledFile:
 
         import torch
 
+        with self.path.open("rb") as file:
+            is_zip = file.read(len(_ZIP_MAGIC)) == _ZIP_MAGIC
         try:
-            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=True)
+            content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=is_zip)
         except (UnpicklingError, RuntimeError, EOFError, ValueError) as error:
             raise InputError(
-                f"{self.path}: cannot be read as tensors alone: {str(error).splitlines()[0]}",
-                effect="Loading it whole would run whatever code it holds.",
-                way_out="Convert it to safetensors where you trust it: save_pretrained does.",
+                f"{self.path}: cannot be read as tensors alone: {_first_line(error)}",
+                effect="It is damaged, or loading it would run code that it holds.",
+                way_out="Fetch it again; or convert it to safetensors where you trust it: "
+                "save_pretrained does.",
             ) from None
         if not isinstance(content, dict) or not all(
             isinstance(value, torch.Tensor) for value in content.values()
@@ -206,6 +207,8 @@ def require_finite(where: str, rows: torch.Tensor, first_row: int = 0) -> None:
     Raises:
         InputError: A number is NaN or infinite.
     """
+    if rows.is_floating_point() and rows.element_size() == 1:
+        rows = rows.float()  # PyTorch cannot ask eight bits
     finite = rows.isfinite()
     if bool(finite.all()):
         return
@@ -366,6 +369,10 @@ def _data_of(piece: torch.Tensor, entry: TensorEntry) -> memoryview:
 
     flat = piece.detach().to("cpu", torch_dtype(entry.dtype)).contiguous().reshape(-1)
     return flat.view(torch.uint8).numpy().data
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _refuse_cut(path: Path, size_bytes: int) -> None:

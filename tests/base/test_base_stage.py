@@ -9,6 +9,7 @@ import pytest
 import torch
 from artefacts import empty_draft, make_artefact
 from pico import save_mixtral
+from safetensors.torch import save_file
 from small_tokenizers import build
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -164,6 +165,17 @@ def test_a_local_model_is_linked_and_its_tokenizer_made_whole(
     folder, draft = model_folder(tmp_path / "model"), empty_draft(tmp_path, "15-base")
     facts = run(BaseSettings(model=str(folder)), inputs, draft)
     check_linked(draft, facts, folder)
+
+
+def test_an_index_beside_a_single_file_is_left_out(
+    tmp_path: Path, inputs: dict[str, Artefact]
+) -> None:
+    folder, draft = model_folder(tmp_path / "model"), empty_draft(tmp_path, "15-base")
+    sharded = ModelFolder(folder)
+    tensors = {e.name: sharded.tensor(e.name) for e in sharded.all_entries()}
+    save_file(tensors, folder / "model.safetensors")  # transformers takes this one
+    assert run(BaseSettings(model=str(folder)), inputs, draft).num_shards == 1
+    assert [p.name for p in draft.path.glob("*.safetensors*")] == ["model.safetensors"]
 
 
 def test_a_tokenizer_may_be_given_beside_the_model(

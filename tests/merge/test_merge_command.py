@@ -319,7 +319,7 @@ def test_a_small_disk_is_refused_before_the_first_byte(
     monkeypatch.setattr("lingraft.store.shutil.disk_usage", lambda _: usage._replace(free=100_000))
     with pytest.raises(DiskFullError, match=r"are to be written, and 0\.00 GB are free"):
         merge(model=base, adapter=adapter, out=tmp_path / "out")
-    assert not list((tmp_path / ".draft-out").glob("*.safetensors*"))
+    assert not list(tmp_path.glob(".*-out"))
 
 
 @pytest.mark.parametrize(
@@ -342,6 +342,151 @@ def test_a_place_that_is_taken_is_refused(tmp_path: Path, base: Path, adapter: P
         with pytest.raises(UsageError, match="holds something else"):
             merge(model=base, adapter=adapter, out=tmp_path / "out", redo=redo)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_folder_that_another_stage_made_is_not_replaced(
+    tmp_path: Path, base: Path, adapter: Path
+) -> None:
+    identity = Identity(stage="train", stage_version=1, settings={}, seed=0, inputs={})
+    draft = open_draft(tmp_path / "60-train", identity, SilentReporter(), resumable=False)
+    shutil.copytree(adapter, draft.path / "adapter")
+    trained = draft.seal(Facts(), {}).path
+    foreign = tmp_path / "web"
+    foreign.mkdir()
+    (foreign / "manifest.json").write_text('{"name": "a web page"}')
+    (tmp_path / "file").write_text("thesis")
+    for out in (trained, foreign, tmp_path / "file"):
+        for redo in (False, True):
+            with pytest.raises(UsageError, match="holds something else than a merged model"):
+                merge(model=base, adapter=adapter, out=out, redo=redo)
+    assert verify_artefact(open_artefact(trained), full=True) == []
+    assert [p.name for p in foreign.iterdir()] == ["manifest.json"]
+    assert (tmp_path / "file").read_text() == "thesis"
+
+
+@pytest.mark.parametrize("redo", [False, True])
+def test_an_input_inside_out_or_around_it_is_refused(
+    tmp_path: Path, base: Path, adapter: Path, redo: bool
+) -> None:
+    words: dict[str, Any] = {"model": base, "adapter": adapter, "redo": redo}
+    before = sorted(tmp_path.rglob("*"))
+    (tmp_path / "link").symlink_to(base)
+    for out, match in (
+        (tmp_path, f"--out holds --model, {base}"),
+        (base / "merged", f"--out lies inside --model, {base}"),
+        (tmp_path / "link" / "merged", "--out lies inside --model"),
+        (adapter / "deep" / "merged", f"--out lies inside --adapter, {adapter}"),
+    ):
+        with pytest.raises(UsageError, match=match):
+            merge(**words, out=out)
+    (tmp_path / "link").unlink()
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_an_index_that_names_files_elsewhere_overwrites_nothing(
+    tmp_path: Path, base: Path, adapter: Path
+) -> None:
+    path = base / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    shard = sorted(set(index["weight_map"].values()))[0]
+    victim = tmp_path / shard
+    shutil.copy(base / shard, victim)
+    before = victim.read_bytes()
+    places = index["weight_map"].items()
+    index["weight_map"] = {k: f"../{v}" if v == shard else v for k, v in places}
+    path.write_text(json.dumps(index))
+    with pytest.raises(InputError, match=r"names the file '\.\./model"):
+        merge(model=base, adapter=adapter, out=tmp_path / "out")
+    assert victim.read_bytes() == before
+
+
+def test_a_refused_merge_leaves_nothing_behind(tmp_path: Path, base: Path, adapter: Path) -> None:
+    before = {p.name for p in tmp_path.iterdir()}
+    words: dict[str, Any] = {"model": base, "adapter": adapter, "out": tmp_path / "out"}
+    with pytest.MonkeyPatch.context() as patch:  # refused while the first file is written
+        patch.setattr("lingraft.merge.writing._finish", None)
+        with pytest.raises(TypeError):
+            merge(**words, max_shard_size="1GB")
+    assert {p.name for p in tmp_path.iterdir()} == before
+    change_config(adapter, r=8)
+    with pytest.raises(InputError, match="rank and model ask for"):
+        merge(**words)
+    assert {p.name for p in tmp_path.iterdir()} == before
+
+
+def test_a_refused_merge_leaves_the_draft_of_another(
+    tmp_path: Path, base: Path, adapter: Path
+) -> None:
+    words: dict[str, Any] = {"model": base, "adapter": adapter, "out": tmp_path / "out"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lingraft.merge.merging.write_configs", None)  # after the shards
+        with pytest.raises(TypeError):
+            merge(**words)
+    draft = tmp_path / ".draft-out"
+    kept = contents(draft)
+    assert sum(name.endswith(".safetensors") for name in kept) == len(ModelFolder(base).shards)
+    shutil.copytree(adapter, tmp_path / "bad")
+    change_config(tmp_path / "bad", r=8)
+    with pytest.raises(InputError, match="rank and model ask for"):
+        merge(**{**words, "adapter": tmp_path / "bad"})
+    assert contents(draft) == kept
+    assert not (tmp_path / ".lock-out").exists()
+
+
+SMALL_FILES = ("config.json", "generation_config.json", "tokenizer_config.json", "tokenizer.json")
+
+
+@pytest.mark.parametrize("name", SMALL_FILES)
+def test_a_small_file_that_changed_is_noticed(
+    tmp_path: Path, base: Path, adapter: Path, name: str
+) -> None:
+    words: dict[str, Any] = {"model": base, "adapter": adapter, "out": tmp_path / "out"}
+    config = json.loads((base / "config.json").read_text())
+    (base / name).write_text(json.dumps(config))
+    merge(**words)
+    assert merge(**words).was_done
+    (base / name).write_text(json.dumps({**config, "bos_token_id": 2}))
+    with pytest.raises(StaleError, match=r"were written since|inputs\.model"):
+        merge(**words)
+    merge(**words, redo=True)
+    assert json.loads((tmp_path / "out" / name).read_text())["bos_token_id"] == 2
+    (base / name).unlink()
+    if name != "config.json":  # a file that went, too
+        with pytest.raises(StaleError, match="were written since"):
+            merge(**words)
+
+
+def test_a_config_that_changed_in_an_artefact_is_noticed(
+    tmp_path: Path, base: Path, adapter: Path
+) -> None:
+    once = merge(model=base, adapter=adapter, out=tmp_path / "once").folder
+    words: dict[str, Any] = {"model": once, "adapter": adapter, "out": tmp_path / "twice"}
+    merge(**words)
+    config = json.loads((once / "config.json").read_text())
+    (once / "config.json").write_text(json.dumps({**config, "rope_theta": 5e5}))
+    with pytest.raises(StaleError, match="were written since"):
+        merge(**words)
+
+
+def test_small_files_are_copies_and_not_links(tmp_path: Path, base: Path, adapter: Path) -> None:
+    names = [name for name in SMALL_FILES if name != "config.json"]
+    for name in names:
+        (base / name).write_text("{}")
+    out = merge(model=base, adapter=adapter, out=tmp_path / "out").folder
+    for name in names:
+        (out / name).write_text('{"bos_token_id": 3}')
+        assert (base / name).read_text() == "{}"
+
+
+def test_a_manifest_of_another_program_is_no_manifest(
+    tmp_path: Path, base: Path, adapter: Path
+) -> None:
+    plain = merge(model=base, adapter=adapter, out=tmp_path / "plain").folder
+    for folder in (base, adapter, tmp_path):  # the last one is the adapter's parent
+        (folder / "manifest.json").write_text('{"name": "a web page", "icons": []}')
+    result = merge(model=base, adapter=adapter, out=tmp_path / "out")
+    assert read_manifest(result.folder).digest == read_manifest(plain).digest
+    assert result.facts.max_logit_difference_other_body is None
 
 
 def test_a_place_at_work_is_refused(tmp_path: Path, base: Path, adapter: Path) -> None:

@@ -247,8 +247,11 @@ def test_a_merge_that_is_no_number_is_noticed(
         return rows * float("nan") if target.entry.name == f"{EXPERT}.weight" else rows
 
     monkeypatch.setattr(Sums, "merged", spoil)
+    with pytest.raises(InputError, match=r"experts\.3\.w2\.weight', merged: .* not finite"):
+        merge(tmp_path / "a", inputs)
+    monkeypatch.setattr(Sums, "_require_finite", lambda *_: None)
     with pytest.raises(VerifyError, match="differ by nan"):
-        merge(tmp_path, inputs)
+        merge(tmp_path / "b", inputs)
 
 
 def test_both_bodies_are_compared_where_training_saw_nf4(

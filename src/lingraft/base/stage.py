@@ -15,7 +15,7 @@ from ..errors import InputError
 from ..fast import write_tokenizer
 from ..hub import fetch_snapshot
 from ..mixture import Mixture
-from ..models import INDEX, ModelFolder, TensorEntry, plan_shards, write_index, write_shard
+from ..models import INDEX, SINGLE, ModelFolder, TensorEntry, plan_shards, write_index, write_shard
 from ..pieces import SentencePieces
 from ..settings import StageSettings
 from ..shards import TokenFile, open_tokens, write_tokens
@@ -74,7 +74,9 @@ def _link_model(settings: BaseSettings, draft: Draft) -> None:
     model = check_model(folder, tokenizer)
     for former in draft.path.glob("*.safetensors"):
         former.unlink()  # a killed run may have linked those of another revision
-    for name in (INDEX, *model.shards):
+    (draft.path / INDEX).unlink(missing_ok=True)
+    index = [] if SINGLE in model.shards else [INDEX]  # one beside a single file is of no use
+    for name in (*index, *model.shards):
         if (folder / name).is_file():
             link_or_copy(folder / name, draft.path / name)
     for name in _CONFIGS:  # small, and people edit them in place: a link would follow

@@ -12,20 +12,22 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ..errors import StaleError, UsageError, VerifyError
-from ..manifest import Identity, canonical_json, read_manifest
+from ..manifest import Identity, Manifest, canonical_json, read_manifest
 from ..models import ModelFolder
 from ..progress import Reporter, SilentReporter
+from ..stages import find_stage
 from ..store import Draft, disk_errors, lock_folder, write_text
 from .adapter import Adapter
-from .merging import Asked, merge_into
+from .merging import Asked, merge_into, plan_merge
 from .settings import MergeFacts
 from .sizes import parse_size
+from .targets import Plan
+from .writing import copied_files
 
 __all__ = ["MergeResult", "merge"]
 
 Body = Literal["original", "nf4"]
 Dtype = Literal["keep", "float32", "bfloat16", "float16"]
-_VERSION = 2
 _MARK = "identity.json"
 
 
@@ -88,22 +90,48 @@ def merge(
     opened, trained = _open(Path(model), Path(adapter), folder)
     both = _trained_on_nf4(trained.path) if both_bodies is None else both_bodies
     asked = Asked(body, dtype, max_shard_size, verify, both and verify, jobs or 0)
-    inputs = _inputs(opened, trained)
     with disk_errors(folder, place="--out DIR"), _locked(folder):
-        teller.note("reading the adapter")
-        identity = _identity(opened, trained, asked)
-        done = None if redo else _finished(folder, identity, inputs)
-        if done is not None:
-            return MergeResult(folder, was_done=True, facts=done)
-        draft = _open_draft(folder, identity, inputs, teller, redo=redo)
-        if draft.is_sealed:  # a kill left only the rename to do
-            sealed = MergeFacts.model_validate(draft.finish().manifest.facts)
-            return MergeResult(folder, was_done=False, facts=sealed)
-        start_s = time.monotonic()
-        facts = merge_into(opened, trained, asked, draft)
-        time_s = round(time.monotonic() - start_s, 3)
-        draft.seal(facts, {"time_s": time_s, "inputs": inputs})
+        return _carry_out(opened, trained, asked, folder, teller, redo=redo)
+
+
+def _carry_out(
+    model: ModelFolder,
+    adapter: Adapter,
+    asked: Asked,
+    folder: Path,
+    reporter: Reporter,
+    *,
+    redo: bool,
+) -> MergeResult:
+    """Merge, unless it was done; what cannot be merged is refused before a draft is touched."""
+    inputs = _inputs(model, adapter)
+    reporter.note("reading the adapter")
+    identity = _identity(model, adapter, asked)
+    former = _read_own(folder)
+    if former is not None and not redo:
+        return MergeResult(folder, was_done=True, facts=_finished(former, folder, identity, inputs))
+    plan = plan_merge(model, adapter, asked)
+    draft = _open_draft(folder, identity, inputs, reporter, redo=redo)
+    if draft.is_sealed:  # a kill left only the rename to do
+        sealed = MergeFacts.model_validate(draft.finish().manifest.facts)
+        return MergeResult(folder, was_done=False, facts=sealed)
+    start_s = time.monotonic()
+    facts = _fill(model, adapter, asked, plan, draft)
+    time_s = round(time.monotonic() - start_s, 3)
+    draft.seal(facts, {"time_s": time_s, "inputs": inputs})
     return MergeResult(folder, was_done=False, facts=facts)
+
+
+def _fill(
+    model: ModelFolder, adapter: Adapter, asked: Asked, plan: Plan, draft: Draft
+) -> MergeFacts:
+    """Merge into a draft; one without a finished shard is not left behind."""
+    try:
+        return merge_into(model, adapter, asked, draft, plan)
+    except BaseException:
+        if not any(draft.path.glob("*.safetensors")):
+            shutil.rmtree(draft.path, ignore_errors=True)
+        raise
 
 
 def _check_words(dtype: str, body: str, jobs: int | None, max_shard_size: str) -> None:
@@ -119,21 +147,43 @@ def _check_words(dtype: str, body: str, jobs: int | None, max_shard_size: str) -
 def _open(model: Path, adapter: Path, out: Path) -> tuple[ModelFolder, Adapter]:
     model, adapter = model.expanduser(), adapter.expanduser()
     for name, path in (("--model", model), ("--adapter", adapter)):
-        if path.resolve() == out.resolve():
-            raise UsageError(
-                f"{path}: is both {name} and --out.",
-                effect="The input would be overwritten.",
-                way_out="Name another folder with --out.",
-            )
+        _refuse_overlap(name, path, out)
     return ModelFolder(model), Adapter(adapter)
+
+
+def _refuse_overlap(name: str, path: Path, out: Path) -> None:
+    """Refuse an input that `out` is, holds, or lies in."""
+    source, target = path.resolve(), out.resolve()
+    effect = "The input would be overwritten."
+    if source == target:
+        what = f"{path}: is both {name} and --out."
+    elif source.is_relative_to(target):
+        what = f"{out}: --out holds {name}, {path}."
+    elif target.is_relative_to(source):
+        what = f"{out}: --out lies inside {name}, {path}."
+        effect = "The input would be written into."
+    else:
+        return
+    raise UsageError(what, effect=effect, way_out="Name another folder with --out.")
 
 
 def _trained_on_nf4(adapter: Path) -> bool:
     """Look for the manifest of the training that made the adapter, and what it says."""
     for folder in (adapter, adapter.absolute().parent):
-        if (folder / "manifest.json").is_file():
-            return read_manifest(folder).identity.settings.get("quantize") == "nf4"
+        manifest = _manifest_of(folder)
+        if manifest is not None:
+            return manifest.identity.settings.get("quantize") == "nf4"
     return False
+
+
+def _manifest_of(folder: Path) -> Manifest | None:
+    """Read an artefact's manifest; None: there is none, or the file is another program's."""
+    if not (folder / "manifest.json").is_file():
+        return None
+    try:
+        return read_manifest(folder)
+    except VerifyError:
+        return None
 
 
 def _identity(model: ModelFolder, adapter: Adapter, asked: Asked) -> Identity:
@@ -146,13 +196,15 @@ def _identity(model: ModelFolder, adapter: Adapter, asked: Asked) -> Identity:
         "both_bodies": asked.both_bodies,
     }
     inputs = {"model": _fingerprint(model), "adapter": adapter.check()}
-    return Identity(stage="merge", stage_version=_VERSION, settings=settings, seed=0, inputs=inputs)
+    version = find_stage("merge").version
+    return Identity(stage="merge", stage_version=version, settings=settings, seed=0, inputs=inputs)
 
 
 def _fingerprint(model: ModelFolder) -> str:
     """Digest of a model: its artefact's, or of config and headers where there is no manifest."""
-    if (model.path / "manifest.json").is_file():
-        return read_manifest(model.path).digest
+    manifest = _manifest_of(model.path)
+    if manifest is not None:
+        return manifest.digest
     shards = {
         shard: [[e.name, e.dtype, list(e.shape)] for e in model.entries(shard)]
         for shard in model.shards
@@ -162,39 +214,48 @@ def _fingerprint(model: ModelFolder) -> str:
 
 
 def _inputs(model: ModelFolder, adapter: Adapter) -> dict[str, list[int]]:
-    """Sizes and times of the files read, so that a change between two runs is noticed."""
-    paths = [*(model.path / shard for shard in model.shards), *adapter.files]
-    stats = {f"{path.parent.name}/{path.name}": path.stat() for path in paths}
+    """Sizes and times of all files read or copied, so that a change between two runs is noticed."""
+    read = [model.path / name for name in ("config.json", *model.shards)]
+    paths = {"model": [*read, *copied_files(model)], "adapter": adapter.files}
+    stats = {f"{source}/{p.name}": p.stat() for source, some in paths.items() for p in some}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
 
 
-def _finished(folder: Path, identity: Identity, inputs: dict[str, list[int]]) -> MergeFacts | None:
-    """Give the facts of a model that was merged in this very way; None: there is none.
+def _read_own(folder: Path) -> Manifest | None:
+    """Read the manifest of the merged model in `folder`; None: nothing is there.
 
     Raises:
-        StaleError: There is one that was merged in another way.
-        UsageError: There is something else.
+        UsageError: There is something that no merge has made.
     """
     if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
         return None
-    way_out = "Name another folder with --out, or give --redo to replace it."
-    try:
-        manifest = read_manifest(folder)
-    except VerifyError:
+    manifest = _manifest_of(folder)
+    if manifest is None or manifest.identity.stage != "merge":
         raise UsageError(
             f"{folder}: holds something else than a merged model.",
             effect="It would be overwritten.",
             way_out="Name another folder with --out, or remove this one.",
-        ) from None
-    changes = identity.changes_from(manifest.identity)
-    if not changes and manifest.circumstances.get("inputs") != inputs:
+        )
+    return manifest
+
+
+def _finished(
+    former: Manifest, folder: Path, identity: Identity, inputs: dict[str, list[int]]
+) -> MergeFacts:
+    """Give the facts of a model that was merged in this very way.
+
+    Raises:
+        StaleError: It was merged in another way.
+    """
+    changes = identity.changes_from(former.identity)
+    if not changes and former.circumstances.get("inputs") != inputs:
         changes = ["files of the model or the adapter were written since"]
     if changes:
         raise StaleError(
             f"{folder}: holds a model that was merged differently: {'; '.join(changes)}.",
-            way_out=way_out,
+            way_out="Name another folder with --out, or give --redo to replace it.",
         )
-    return MergeFacts.model_validate(manifest.facts)
+    return MergeFacts.model_validate(former.facts)
 
 
 def _open_draft(
@@ -205,22 +266,12 @@ def _open_draft(
     *,
     redo: bool,
 ) -> Draft:
-    """Open the draft of `folder`: a former one of the same inputs, or an empty one.
-
-    Raises:
-        UsageError: With `redo`, `folder` holds something that no merge has made.
-    """
-    if redo and folder.exists() and not (folder / "manifest.json").is_file() and _is_filled(folder):
-        raise UsageError(
-            f"{folder}: holds something else than a merged model.",
-            effect="It would be overwritten.",
-            way_out="Name another folder with --out, or remove this one.",
-        )
+    """Open the draft of `folder`: a former one of the same inputs, or an empty one."""
     path = folder.with_name(f".draft-{folder.name}")
     mark = canonical_json({"identity": identity.model_dump(), "inputs": inputs})
     same = (path / _MARK).is_file() and (path / _MARK).read_text(encoding="utf-8") == mark
-    if (path / "manifest.json").is_file():
-        sealed = read_manifest(path)
+    sealed = _manifest_of(path)
+    if sealed is not None:
         same = sealed.identity == identity and sealed.circumstances.get("inputs") == inputs
     if redo or not same:
         shutil.rmtree(path, ignore_errors=True)
@@ -229,14 +280,12 @@ def _open_draft(
     return Draft(path, folder, identity, reporter)
 
 
-def _is_filled(folder: Path) -> bool:
-    return not folder.is_dir() or any(folder.iterdir())
-
-
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
     """Hold the place of `folder` for this process."""
     lock = folder.with_name(f".lock-{folder.name}")
     with lock_folder(lock, place="--out DIR", other="--out OTHER"):
-        yield
-        shutil.rmtree(lock, ignore_errors=True)
+        try:
+            yield
+        finally:
+            shutil.rmtree(lock, ignore_errors=True)

@@ -12,23 +12,29 @@ Source: transformers 5, `modeling_mixtral.MixtralExperts`; the published checkpo
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..matrices import is_tied, named_matrices
 from ..models import ModelFolder
 from ..weights import TensorEntry
 
-__all__ = ["EMBED_HEADS", "Part", "find_embed", "is_mixtral", "published_parts", "split_fused"]
+__all__ = [
+    "Part",
+    "find_shared",
+    "is_known",
+    "is_mixtral",
+    "is_turned",
+    "published_parts",
+    "split_fused",
+    "stored_name",
+]
 
-EMBED_HEADS = {
-    "model.embed_tokens.weight": "lm_head.weight",
-    "transformer.wte.weight": "lm_head.weight",
-    "wte.weight": "lm_head.weight",
-    "gpt_neox.embed_in.weight": "embed_out.weight",
-}
-"""Input matrix -> output matrix, as common architectures name them."""
 _FUSED = re.compile(r"^(?P<layer>.+)\.mlp\.experts\.(?P<which>gate_up_proj|down_proj)$")
+_TURNED_TYPES = ("gpt2", "openai-gpt", "imagegpt", "decision_transformer")
+_TURNED = re.compile(r"\.(c_attn|c_proj|c_fc|q_attn)\.weight$")
+_HEADS = {"lm_head.weight": "embed_out.weight", "embed_out.weight": "lm_head.weight"}
 _GATE = re.compile(r"\.mlp\.gate\.weight$")
 
 
@@ -77,6 +83,51 @@ def is_mixtral(config: Mapping[str, Any]) -> bool:
     return config.get("model_type") == "mixtral"
 
 
-def find_embed(names: Mapping[str, Any]) -> str | None:
-    """Find the input matrix among a model's tensors; None for names that are not known."""
-    return next((name for name in EMBED_HEADS if name in names), None)
+def is_known(config: Mapping[str, Any]) -> bool:
+    """Tell whether transformers knows a config's architecture."""
+    from transformers import CONFIG_MAPPING
+
+    return config.get("model_type") in CONFIG_MAPPING
+
+
+def is_turned(config: Mapping[str, Any], parameter: str) -> bool:
+    """Tell whether a linear map is stored as (inputs, outputs): transformers' Conv1D.
+
+    The adapter's `fan_in_fan_out` does not tell: PEFT saves what held for the last module.
+    """
+    return config.get("model_type") in _TURNED_TYPES and _TURNED.search(parameter) is not None
+
+
+def find_shared(
+    config: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> tuple[str, str] | None:
+    """Find the matrix that a tied model reads and predicts with.
+
+    Args:
+        config: The model's config.
+        shapes: Its published tensors.
+
+    Returns:
+        Names of the output matrix, which may be stored or not, and of the input matrix; None for
+        a model that is not tied, or whose input matrix is not known.
+    """
+    named, heads = named_matrices(shapes)
+    if len(named) != 1 or len(heads) > 1 or not is_tied(config):
+        return None
+    usual = "embed_out.weight" if named[0].endswith("embed_in.weight") else "lm_head.weight"
+    return (heads[0] if heads else usual), named[0]
+
+
+def stored_name(name: str, has: Callable[[str], bool]) -> str | None:
+    """Give a checkpoint's name of a parameter of transformers' model; None if it has none.
+
+    Checkpoints may name routers as Mixtral's authors did, lack the name of the body (`h.0` for
+    `transformer.h.0`), or call the head by its older name.
+    """
+    candidates = (
+        name,
+        _GATE.sub(".block_sparse_moe.gate.weight", name),
+        name.partition(".")[2],
+        _HEADS.get(name, name),
+    )
+    return next((candidate for candidate in candidates if has(candidate)), None)

@@ -11,12 +11,12 @@ from .adapter import Adapter
 from .settings import MergeFacts
 from .sizes import parse_size
 from .sums import Sums
-from .targets import Plan, plan_targets
+from .targets import Plan, plan_targets, require_linear
 from .threads import num_cores
-from .verify import Comparison, compare
+from .verify import Comparison, check_names, compare
 from .writing import forget_shards, plan_files, write_configs, write_shards
 
-__all__ = ["Asked", "merge_into", "other_body"]
+__all__ = ["Asked", "merge_into", "other_body", "plan_merge"]
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,24 @@ def other_body(body: str) -> str:
     return "original" if body == "nf4" else "nf4"
 
 
-def merge_into(model: ModelFolder, adapter: Adapter, asked: Asked, draft: Draft) -> MergeFacts:
+def plan_merge(model: ModelFolder, adapter: Adapter, asked: Asked) -> Plan:
+    """Plan every tensor of the merged model, and the comparison; nothing is written.
+
+    Raises:
+        InputError: The adapter does not fit the model.
+        UsageError: The merged model could not be compared, or has no NF4 body.
+    """
+    if asked.body == "nf4" or asked.both_bodies:
+        require_linear(model)
+    plan = plan_targets(model, adapter, asked.body, asked.dtype)
+    if asked.verify:
+        check_names(Sums(model, adapter), plan)
+    return plan
+
+
+def merge_into(
+    model: ModelFolder, adapter: Adapter, asked: Asked, draft: Draft, plan: Plan
+) -> MergeFacts:
     """Write the merged model into a draft, and compare its logits with base and adapter.
 
     Raises:
@@ -46,7 +63,6 @@ def merge_into(model: ModelFolder, adapter: Adapter, asked: Asked, draft: Draft)
         DiskFullError: There is no room for the merged model.
         VerifyError: The merged model does not say what base and adapter say.
     """
-    plan = plan_targets(model, adapter, asked.body, asked.dtype)
     max_bytes = parse_size(asked.max_shard_size) if asked.max_shard_size else None
     shards = plan_files(model, plan, max_bytes)
     sums = Sums(model, adapter)

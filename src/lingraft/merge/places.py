@@ -14,14 +14,14 @@ Source: PEFT 0.21, `tuners/lora/layer.py` (ParamWrapper), `utils/save_and_load.p
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ..errors import InputError
 from ..weights import TensorEntry
 from .adapter import scale_of
-from .layout import Part, split_fused
+from .layout import Part, split_fused, stored_name
 
 __all__ = ["Change", "LowRank", "Whole", "map_adapter"]
 
@@ -97,9 +97,10 @@ class _Mapper:
         entries: Mapping[str, TensorEntry],
         parts: Mapping[str, Part],
         head_of: Mapping[str, str],
+        turned: Collection[str],
     ) -> None:
         self._config, self._entries, self._parts = config, entries, parts
-        self._head_of = head_of
+        self._head_of, self._turned = head_of, turned
         self._modules: dict[str, _Found] = {}
         self._changes: dict[str, Change] = {}
         self._fallback: dict[str, str] = {}
@@ -156,8 +157,10 @@ class _Mapper:
 
     def _take_whole(self, name: str, key: str) -> None:
         key = re.sub(r"\.base_layer\.(weight|bias)$", r".\1", key)
-        for part in split_fused(replace(self._entries[name], name=key)):
-            published = part.entry.name
+        entry = replace(self._entries[name], name=key)
+        is_stored = self._known(self._published(key))
+        for part in [Part(entry, name)] if is_stored else split_fused(entry):
+            published = self._published(part.entry.name)
             if self._known(published) and part.entry.shape != self._shape(published):
                 raise InputError(
                     f"the adapter's '{name}' has shape {list(part.entry.shape)}, the model's "
@@ -179,9 +182,7 @@ class _Mapper:
         self._changes[parameter] = replace(self._changes.get(parameter, Change()), **change)
 
     def _published(self, parameter: str) -> str:
-        if parameter in self._parts:
-            return parameter
-        return re.sub(r"\.mlp\.gate\.weight$", ".block_sparse_moe.gate.weight", parameter)
+        return stored_name(parameter, self._known) or parameter
 
     def _known(self, parameter: str) -> bool:
         return parameter in self._parts or parameter in self._head_of
@@ -217,7 +218,7 @@ class _Mapper:
             self._lost += [a, b]
             return
         rank, scale = scale_of(self._config, module)
-        turned = found.kind == "embedding" or bool(self._config.get("fan_in_fan_out"))
+        turned = found.kind == "embedding" or parameter in self._turned
         outputs, inputs = self._shape(parameter)[:: -1 if turned else 1]
         self._check(a, (rank, inputs))
         self._check(b, (outputs, rank))
@@ -273,6 +274,7 @@ def map_adapter(
     entries: Mapping[str, TensorEntry],
     parts: Mapping[str, Part],
     head_of: Mapping[str, str] | None = None,
+    turned: Collection[str] = (),
 ) -> dict[str, Change]:
     """Find the place of every adapter tensor.
 
@@ -281,6 +283,7 @@ def map_adapter(
         entries: The tensors of the adapter's weight file.
         parts: Published tensors of the model.
         head_of: Output matrix -> input matrix whose rows it shares, for tied models.
+        turned: Linear maps of the model that are stored as (inputs, outputs).
 
     Returns:
         Published name -> what the adapter does to it.
@@ -289,4 +292,4 @@ def map_adapter(
         InputError: A tensor of the adapter has no place in the model, or half a pair is missing,
             or shapes do not belong together.
     """
-    return _Mapper(config, entries, parts, head_of or {}).run()
+    return _Mapper(config, entries, parts, head_of or {}, turned).run()

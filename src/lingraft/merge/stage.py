@@ -9,7 +9,7 @@ from ..models import ModelFolder
 from ..settings import StageSettings
 from ..store import Artefact, Draft
 from .adapter import Adapter
-from .merging import Asked, merge_into
+from .merging import Asked, merge_into, plan_merge
 from .settings import MergeFacts, MergeSettings
 
 __all__ = ["run"]
@@ -41,4 +41,4 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     model = ModelFolder(inputs["embed"].path)
     adapter = Adapter(trained.file("adapter/adapter_config.json").parent)
     adapter.check()
-    return merge_into(model, adapter, asked, draft)
+    return merge_into(model, adapter, asked, draft, plan_merge(model, adapter, asked))

@@ -18,8 +18,9 @@ import torch
 from torch import nn
 
 from ..errors import UsageError
+from .layout import stored_name
 
-__all__ = ["Weights", "routers", "stream_model"]
+__all__ = ["Weights", "cannot_compare", "routers", "stream_model"]
 
 
 class Weights(Protocol):
@@ -31,11 +32,28 @@ class Weights(Protocol):
     def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
         """Give x Wᵀ of a matrix (O, I), with what stands beside it."""
 
+    def turned_linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        """Give x W of a matrix stored as (I, O), with what stands beside it."""
+
     def lookup(self, ids: torch.Tensor, name: str) -> torch.Tensor:
         """Give rows of a matrix by their numbers."""
 
     def tensor(self, name: str) -> torch.Tensor:
-        """Give a whole parameter, in float32."""
+        """Give a whole parameter, in float32, with what stands beside it added."""
+
+    def require_turned(self, name: str) -> None:
+        """Refuse a matrix stored as (I, O) if the pair beside it was placed otherwise.
+
+        Raises:
+            UsageError: It was.
+        """
+
+    def require_whole(self, name: str) -> None:
+        """Refuse a parameter of a module whose sense is not known, if a pair stands beside it.
+
+        Raises:
+            UsageError: A low-rank part stands beside it.
+        """
 
 
 def stream_model(config: Any, weights: Weights) -> Any:
@@ -46,27 +64,42 @@ def stream_model(config: Any, weights: Weights) -> Any:
         weights: Give each parameter in float32.
 
     Raises:
-        UsageError: A parameter of the architecture is not found under a name known here.
+        UsageError: transformers has no causal LM of this architecture, or a parameter is not
+            found under a name known here, or a low-rank part stands beside one whose sense
+            is not known.
     """
     from transformers import AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
 
     with _without_memory():
-        model = AutoModelForCausalLM.from_config(
-            config, dtype=torch.float32, trust_remote_code=False
-        )
-    names = _Names(weights, getattr(model, "base_model_prefix", ""))
+        try:
+            model = AutoModelForCausalLM.from_config(
+                config, dtype=torch.float32, trust_remote_code=False
+            )
+        except ValueError as error:
+            raise cannot_compare(str(error).splitlines()[0]) from None
+    names = _Names(weights)
     for name, module in list(model.named_modules()):
         if _is_fused(module):
             model.set_submodule(name, _Experts(module, weights, names.experts(name)))
-        elif type(module) is nn.Linear:
+        elif _is_linear(module) or isinstance(module, Conv1D):
             model.set_submodule(name, _Linear(module, weights, names, name))
-        elif type(module) is nn.Embedding:
+        elif isinstance(module, nn.Embedding) and type(module).forward is nn.Embedding.forward:
             model.set_submodule(name, _Embedding(weights, names.of(f"{name}.weight")))
     for name, module in model.named_modules():
         own = [key for key, _ in module.named_parameters(recurse=False)]
         if own:
             _stream(module, {key: names.of(f"{name}.{key}") for key in own}, weights)
     return model.eval()
+
+
+def cannot_compare(what: str) -> UsageError:
+    """Give the error for a model that cannot be run beside its merged one."""
+    return UsageError(
+        f"{what.removesuffix('.')}.",
+        effect="The merge cannot be compared with base and adapter.",
+        way_out="Merge without the comparison (--no-verify), and compare outputs yourself.",
+    )
 
 
 def routers(model: Any) -> list[nn.Module]:
@@ -81,22 +114,16 @@ def routers(model: Any) -> list[nn.Module]:
 class _Names:
     """How transformers' names of parameters are written in the checkpoint."""
 
-    def __init__(self, weights: Weights, prefix: str) -> None:
-        self._weights, self._prefix = weights, f"{prefix}."
+    def __init__(self, weights: Weights) -> None:
+        self._weights = weights
 
     def of(self, name: str) -> str:
-        for candidate in (
-            name,
-            name.replace(".mlp.gate.", ".block_sparse_moe.gate."),
-            name.removeprefix(self._prefix),
-        ):
-            if self._weights.has(candidate):
-                return candidate
-        raise UsageError(
-            f"the checkpoint has no tensor for transformers' parameter '{name}'.",
-            effect="The merge cannot be compared with base and adapter.",
-            way_out="Merge without the comparison (--no-verify), and compare outputs yourself.",
-        )
+        found = stored_name(name, self._weights.has)
+        if found is None:
+            raise cannot_compare(
+                f"the checkpoint has no tensor for transformers' parameter '{name}'"
+            )
+        return found
 
     def experts(self, name: str) -> Callable[[int], tuple[str, str, str]]:
         """Give the names of an expert's gate, up and down matrices, by its number."""
@@ -116,13 +143,19 @@ class _Names:
 
 
 class _Linear(nn.Module):
-    def __init__(self, linear: nn.Linear, weights: Weights, names: _Names, name: str) -> None:
+    """A linear map, stored as (O, I), or as (I, O) by transformers' Conv1D."""
+
+    def __init__(self, linear: Any, weights: Weights, names: _Names, name: str) -> None:
         super().__init__()
         self._weights, self._name = weights, names.of(f"{name}.weight")
+        self._multiply = weights.linear
+        if not _is_linear(linear):
+            self._multiply = weights.turned_linear
+            weights.require_turned(self._name)
         self._bias = names.of(f"{name}.bias") if linear.bias is not None else ""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result = self._weights.linear(x, self._name)
+        result = self._multiply(x, self._name)
         return result + self._weights.tensor(self._bias) if self._bias else result
 
 
@@ -162,12 +195,27 @@ class _Experts(nn.Module):
         return result
 
 
+def _is_linear(module: nn.Module) -> bool:
+    """Tell whether a module computes x Wᵀ + b; a subclass may compute something else."""
+    return isinstance(module, nn.Linear) and (
+        type(module).forward is nn.Linear.forward or type(module).__name__ == "FalconLinear"
+    )
+
+
+def _keeps_sense(module: nn.Module) -> bool:
+    """Tell whether a module's matrix is (O, I), or rows of an embedding, whatever it does."""
+    return isinstance(module, nn.Linear | nn.Embedding) or type(module).__name__.endswith("Router")
+
+
 def _is_fused(module: nn.Module) -> bool:
     return hasattr(module, "gate_up_proj") and hasattr(module, "num_experts")
 
 
 def _stream(module: nn.Module, names: dict[str, str], weights: Weights) -> None:
     """Give a module its own parameters while it runs, and no longer."""
+    if not _keeps_sense(module):
+        for name in names.values():
+            weights.require_whole(name)
     empty = dict(module._parameters)
 
     def fill(*_: Any) -> None:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 
 import torch
 
+from ..errors import InputError
 from ..models import ModelFolder
 from ..nf4 import Packed, quantize
-from ..weights import row_slices, torch_dtype
+from ..weights import TensorEntry, require_finite, row_slices, torch_dtype
 from .adapter import Adapter
 from .fold import expert_columns, fold, packed_items, with_magnitude
 from .places import Change, LowRank
@@ -49,6 +50,11 @@ class Sums:
 
     def __init__(self, model: ModelFolder, adapter: Adapter) -> None:
         self._model, self._adapter = model, adapter
+
+    @property
+    def model(self) -> ModelFolder:
+        """The base."""
+        return self._model
 
     def pieces(self, targets: Sequence[Target], jobs: int) -> Iterator[torch.Tensor]:
         """Give the numbers of all targets in order, in slices of rows, as they will be stored.
@@ -118,7 +124,23 @@ class Sums:
     ) -> torch.Tensor:
         with torch.no_grad():
             rows = self.merged(target, prepared.result(), first, last)
-            return rows.to(torch_dtype(target.entry.dtype))
+            stored = rows.to(torch_dtype(target.entry.dtype))
+            if stored.is_floating_point() and not _sum(stored).isfinite():
+                self._require_finite(target.entry, rows, stored, first)
+            return stored
+
+    def _require_finite(
+        self, entry: TensorEntry, rows: torch.Tensor, stored: torch.Tensor, first: int
+    ) -> None:
+        """Refuse numbers that are not finite; a sum may also have left the range without one."""
+        require_finite(f"{self._model.path}: tensor '{entry.name}', merged", rows, first)
+        if not stored.isfinite().all():
+            raise InputError(
+                f"{self._model.path}: tensor '{entry.name}', merged, holds "
+                f"{float(rows.abs().max()):.4g}, more than {entry.dtype} can.",
+                effect="It would be stored as infinite.",
+                way_out="Ask for another storage: --dtype bfloat16.",
+            )
 
     def _base(self, target: Target, prepared: Prepared, first: int, last: int) -> torch.Tensor:
         """Read rows [first, last) of the base: as stored, or in float32 as NF4 gives them back."""
@@ -170,6 +192,11 @@ class Sums:
         part = target.part
         whole = self._model.read(part.stored, part.first, part.entry.num_items)
         return quantize(whole.reshape(part.entry.shape))
+
+
+def _sum(numbers: torch.Tensor) -> torch.Tensor:
+    """Add up numbers of any float dtype; one that is not finite makes the sum so."""
+    return (numbers.float() if numbers.itemsize == 1 else numbers).sum(dtype=torch.float32)
 
 
 def _is_replaced(target: Target) -> bool:

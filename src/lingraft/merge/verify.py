@@ -2,6 +2,8 @@
 
 The reference is computed another way than the merge: weights stay as they are, and
 scale (x Aᵀ) Bᵀ is added to what each linear map gives (with DoRA each output is then stretched).
+Where a low-rank part cannot stand beside (routers, scaled embeddings) it is added in float64, by
+other lines than the merge's; where a matrix may be stored in any sense, the comparison is refused.
 The merged weights are read back from the files that were written. Both run in float32 through the
 same modules of transformers, which stream their weights from disk: memory holds a slice of one
 matrix, not a model.
@@ -15,7 +17,7 @@ Shapes: T tokens, K experts a token, I inputs, O outputs, R rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,13 +29,13 @@ from torch.nn.functional import linear
 from ..models import ModelFolder
 from ..weights import row_slices
 from .fold import is_linear
-from .layout import EMBED_HEADS, is_mixtral
-from .streamed import routers, stream_model
+from .layout import find_shared, is_mixtral
+from .streamed import cannot_compare, routers, stream_model
 from .sums import Prepared, Sums
 from .targets import Plan, Target
 from .threads import torch_threads
 
-__all__ = ["TOLERANCE", "Comparison", "compare", "fixed_prompts"]
+__all__ = ["TOLERANCE", "Comparison", "check_names", "compare", "fixed_prompts"]
 
 TOLERANCE: Mapping[str, float] = {"F32": 1e-4, "F16": 1e-2, "BF16": 5e-2}
 """Largest difference of logits allowed, as a part of the largest logit, by the coarsest
@@ -52,7 +54,7 @@ class Comparison:
     allowed: float
     """What rounding to `dtype` explains."""
     dtype: str
-    """The coarsest storage dtype, in safetensors' words."""
+    """The coarsest storage dtype of 16 or more bits, in safetensors' words."""
 
     @property
     def is_explained(self) -> bool:
@@ -103,8 +105,18 @@ def compare(
         streamed = stream_model(config, _Merged(model, pool))
         _follow(streamed, choices)
         logits = streamed(input_ids=prompts, use_cache=False).logits
-    dtype = max((e.dtype for e in model.all_entries()), key=_COARSER.index)
+    dtype = _coarsest(model)
     return {body: _compared(logits, reference, dtype) for body, reference in expected.items()}
+
+
+def check_names(sums: Sums, plan: Plan) -> None:
+    """Find every parameter of the architecture, before anything is written.
+
+    Raises:
+        UsageError: The merged model could not be compared.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        stream_model(_read_config(sums.model.path), _Beside(sums, plan.targets, pool))
 
 
 def fixed_prompts(vocab_size: int, count: int = 4, length: int = 32) -> torch.Tensor:
@@ -114,55 +126,79 @@ def fixed_prompts(vocab_size: int, count: int = 4, length: int = 32) -> torch.Te
     return (positions * 7919 % vocab_size).view(count, length)
 
 
+def _coarsest(model: ModelFolder) -> str:
+    found = {entry.dtype for entry in model.all_entries()}
+    return max(found.intersection(_COARSER), key=_COARSER.index, default="F32")
+
+
 def _compared(found: torch.Tensor, expected: torch.Tensor, dtype: str) -> Comparison:
     largest = float(expected.abs().max())
     difference = float((found - expected).abs().max())
     return Comparison(difference, largest, TOLERANCE[dtype] * largest, dtype)
 
 
-class _Merged:
+class _Shared:
+    """Names of a model's tensors; the head of a tied model may have none of its own."""
+
+    def __init__(self, model: ModelFolder, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        self._names = set(shapes)
+        shared = find_shared(model.config, shapes)
+        self._ties = dict([shared]) if shared is not None else {}
+
+    def has(self, name: str) -> bool:
+        return name in self._names or name in self._ties
+
+    def stored(self, name: str) -> str:
+        return name if name in self._names else self._ties[name]
+
+
+class _Merged(_Shared):
     """The weights of the merged model, as its files hold them."""
 
     def __init__(self, model: ModelFolder, pool: Executor) -> None:
+        super().__init__(model, {entry.name: entry.shape for entry in model.all_entries()})
         self._model, self._pool = model, pool
-        self._ties = {h: e for e, h in EMBED_HEADS.items() if e in model.weight_map}
-        self._known = set(model.weight_map)
-
-    def _stored(self, name: str) -> str:
-        return name if name in self._known else self._ties[name]
-
-    def has(self, name: str) -> bool:
-        return name in self._known or name in self._ties
 
     def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
-        name = self._stored(name)
+        name = self.stored(name)
 
         def part(rows: tuple[int, int]) -> torch.Tensor:
             return linear(x, self._model.rows(name, *rows).float())
 
         return torch.cat(list(self._pool.map(part, row_slices(self._model.entry(name)))), -1)
 
+    def turned_linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        name = self.stored(name)
+
+        def part(rows: tuple[int, int]) -> torch.Tensor:
+            return x[..., slice(*rows)] @ self._model.rows(name, *rows).float()
+
+        return _add_up(self._pool.map(part, row_slices(self._model.entry(name))))
+
     def lookup(self, ids: torch.Tensor, name: str) -> torch.Tensor:
-        name = self._stored(name)
+        name = self.stored(name)
         return _look_up(ids, lambda i: self._model.rows(name, i, i + 1)[0].float())
 
     def tensor(self, name: str) -> torch.Tensor:
-        return self._model.tensor(self._stored(name)).float()
+        return self._model.tensor(self.stored(name)).float()
+
+    def require_turned(self, name: str) -> None:
+        """Nothing stands beside these weights."""
+
+    def require_whole(self, name: str) -> None:
+        """Nothing stands beside these weights."""
 
 
-class _Beside:
+class _Beside(_Shared):
     """The weights of the base, with the adapter beside them, not in them."""
 
     def __init__(self, sums: Sums, targets: Mapping[str, Target], pool: Executor) -> None:
+        super().__init__(sums.model, {name: t.entry.shape for name, t in targets.items()})
         self._sums, self._targets, self._pool = sums, targets, pool
         self._last: tuple[str, Prepared] | None = None
-        self._ties = {h: e for e, h in EMBED_HEADS.items() if e in targets}
 
     def _target(self, name: str) -> Target:
-        return self._targets[name if name in self._targets else self._ties[name]]
-
-    def has(self, name: str) -> bool:
-        return name in self._targets or name in self._ties
+        return self._targets[self.stored(name)]
 
     def linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
         target = self._target(name)
@@ -185,6 +221,29 @@ class _Beside:
 
         return torch.cat(list(self._pool.map(part, row_slices(target.entry))), -1)
 
+    def turned_linear(self, x: torch.Tensor, name: str) -> torch.Tensor:
+        target = self._target(name)
+        prepared = self._prepared(target)
+        factors = prepared.factors
+
+        def part(span: tuple[int, int]) -> tuple[torch.Tensor, torch.Tensor]:
+            """Give what some inputs add to the outputs, and to their squared lengths (DoRA)."""
+            rows, share = self._rows(target, prepared, *span), x[..., slice(*span)]
+            result = share @ rows
+            if factors is None or factors.magnitude is None:
+                return result, rows.new_zeros(())
+            whole = rows + factors.scale * factors.left[slice(*span)] @ factors.right
+            return result, whole.square().sum(0)
+
+        results, squares = zip(*self._pool.map(part, row_slices(target.entry)), strict=True)
+        result = _add_up(results)
+        if factors is None:
+            return result
+        result = result + factors.scale * (x @ factors.left) @ factors.right
+        if factors.magnitude is None:
+            return result
+        return result * (factors.magnitude / _add_up(squares).sqrt())
+
     def lookup(self, ids: torch.Tensor, name: str) -> torch.Tensor:
         target = self._target(name)
         prepared = self._prepared(target)
@@ -201,11 +260,28 @@ class _Beside:
     def tensor(self, name: str) -> torch.Tensor:
         target = self._target(name)
         prepared = self._prepared(target)
-        parts = [
-            self._sums.merged(target, prepared, first, last).float()
-            for first, last in row_slices(target.entry)
-        ]
-        return torch.cat(parts).reshape(target.entry.shape)
+        rows = [self._rows(target, prepared, *span) for span in row_slices(target.entry)]
+        whole = torch.cat(rows).reshape(target.entry.shape)
+        change, factors = target.change, prepared.factors
+        if factors is not None:  # a router, or an embedding that does more than look up
+            added = factors.left.double() @ factors.right.double()
+            whole = (whole.double() + factors.scale * added).float()
+            if factors.magnitude is not None:
+                whole = whole * (factors.magnitude / whole.norm(dim=1)).unsqueeze(1)
+        return whole + self._sums.shift(change) if change is not None and change.shift else whole
+
+    def require_turned(self, name: str) -> None:
+        change = self._target(name).change
+        if change is not None and change.low_rank is not None and not change.low_rank.turned:
+            raise cannot_compare(f"'{name}' is stored turned, and its architecture is not known so")
+
+    def require_whole(self, name: str) -> None:
+        change = self._target(name).change
+        if change is not None and change.low_rank is not None:
+            raise cannot_compare(
+                f"the adapter has a low-rank part for '{name}', and what its module computes is "
+                "not known"
+            )
 
     def _prepared(self, target: Target) -> Prepared:
         """Prepare a target; the last one is remembered."""
@@ -226,6 +302,11 @@ class _Beside:
         return rows
 
 
+def _add_up(parts: Iterable[torch.Tensor]) -> torch.Tensor:
+    total: torch.Tensor = sum(parts, torch.zeros(()))
+    return total
+
+
 def _look_up(ids: torch.Tensor, row_of: Callable[[int], torch.Tensor]) -> torch.Tensor:
     found = {i: row_of(i) for i in set(ids.flatten().tolist())}
     return torch.stack([found[i] for i in ids.flatten().tolist()]).view(*ids.shape, -1)
@@ -234,7 +315,10 @@ def _look_up(ids: torch.Tensor, row_of: Callable[[int], torch.Tensor]) -> torch.
 def _read_config(folder: Path) -> Any:
     from transformers import AutoConfig
 
-    return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except ValueError as error:
+        raise cannot_compare(f"{folder}: {str(error).splitlines()[0]}") from None
 
 
 def _vocab_size(config: Any) -> int:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..manifest import file_sha256
-from ..models import INDEX, ModelFolder, link_tokenizer, plan_shards, write_index
+from ..models import INDEX, TOKENIZER_FILES, ModelFolder, plan_shards, write_index
 from ..progress import Progress
 from ..store import Draft, link_or_copy, require_space, write_json
 from ..weights import TensorEntry, fill_shard, finish_shard, row_slices, shard_header
@@ -26,7 +26,14 @@ from .sums import Sums
 from .targets import Plan, Target
 from .threads import kept_memory
 
-__all__ = ["Shard", "forget_shards", "plan_files", "write_configs", "write_shards"]
+__all__ = [
+    "Shard",
+    "copied_files",
+    "forget_shards",
+    "plan_files",
+    "write_configs",
+    "write_shards",
+]
 
 _MAX_SHARD_BYTES = 5 * 10**9
 _HASHES = "hashes"
@@ -79,7 +86,8 @@ def plan_files(model: ModelFolder, plan: Plan, max_shard_bytes: int | None) -> l
     shards = []
     for name in model.shards:
         inside = [targets[entry.name] for entry in model.entries(name)]
-        if plan.untied and targets[plan.untied].part.stored in {t.entry.name for t in inside}:
+        is_new = plan.untied and plan.untied not in model.weight_map
+        if is_new and targets[plan.untied].part.stored in {t.entry.name for t in inside}:
             inside.append(targets[plan.untied])
         kept = all(target.is_kept and target.is_stored_alone for target in inside)
         shards.append(Shard(name, tuple(inside), model.path / name if kept else None))
@@ -136,18 +144,25 @@ def write_shards(shards: Sequence[Shard], sums: Sums, draft: Draft, jobs: int) -
 
 
 def write_configs(model: ModelFolder, plan: Plan, dtype: str, folder: Path) -> None:
-    """Write config.json for the merged weights, and link what does not change."""
+    """Write config.json for the merged weights, and copy the other small files."""
     config: dict[str, Any] = dict(model.config)
     if dtype != "keep":
         config.pop("torch_dtype", None)
         config["dtype"] = dtype
     if plan.untied:
         config["tie_word_embeddings"] = False
+        if isinstance(nested := config.get("text_config"), dict):
+            config["text_config"] = {**nested, "tie_word_embeddings": False}
     write_json(folder / "config.json", config)
-    for name in _BESIDE:
-        if (model.path / name).is_file():
-            link_or_copy(model.path / name, folder / name)
-    link_tokenizer(model.path, folder)
+    for path in copied_files(model):  # people edit them in place: a link would follow
+        (folder / path.name).unlink(missing_ok=True)
+        shutil.copyfile(path, folder / path.name)
+
+
+def copied_files(model: ModelFolder) -> list[Path]:
+    """List the files of a model that its merged model has, too, as they are: no weights."""
+    paths = [model.path / name for name in (*_BESIDE, *TOKENIZER_FILES)]
+    return [path for path in paths if path.is_file()]
 
 
 def forget_shards(draft: Draft) -> None:
