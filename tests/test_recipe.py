@@ -24,6 +24,11 @@ def test_the_tiny_recipe_is_fine(tiny_recipe: Path) -> None:
         ("vocab.sets=['zn']", "vocab.sets = 'zn': no such set in corpus.sets; there are zh, en."),
         ("vocab.evaluation=['x']", "vocab.evaluation = 'x': no such set"),
         ("train.mixture=['1:x']", "train.mixture = 'x': no such set"),
+        ("train.guard={set='x'}", "train.guard.set = 'x': no such set"),
+        (
+            "train.phases=[{trains=['lora'], mixture=['1:x']}]",
+            "train.phases.0.mixture = 'x': no such set",
+        ),
         ("evals.sets=['x']", "evals.sets = 'x': no such set"),
         ("base.pretrain.sets=['x']", "base.pretrain.sets = 'x': no such set"),
         ("vocab.size=61", "vocab.size = 61: is larger than vocab.max_pieces = 60."),

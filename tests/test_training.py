@@ -120,12 +120,31 @@ def _flip(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _replace(stem: Path, found: str, by: str) -> None:
+    path = stem.with_suffix(".json")
+    text = path.read_text()
+    assert found in text
+    path.write_text(text.replace(found, by))
+
+
+def _copy_former(stem: Path) -> None:
+    """As if the file of step 8 lay under the name of step 12."""
+    for ending in (".json", ".safetensors"):
+        former = stem.with_name("checkpoint-00000008").with_suffix(ending)
+        stem.with_suffix(ending).write_bytes(former.read_bytes())
+
+
 DAMAGE: dict[str, Callable[[Path], object]] = {
     "a bit": lambda stem: _flip(stem.with_suffix(".safetensors")),
     "its end": lambda stem: truncate(stem.with_suffix(".safetensors"), 99),
     "the weights": lambda stem: stem.with_suffix(".safetensors").unlink(),
     "the JSON": lambda stem: stem.with_suffix(".json").write_text("{"),
     "a key": lambda stem: stem.with_suffix(".json").write_text('{"losses": []}'),
+    "a key's name": lambda stem: _replace(stem, '"losses"', '"lossez"'),
+    "a step's name": lambda stem: _replace(stem, '"weight": 12', '"weighs": 12'),
+    "a digit": lambda stem: _replace(stem, '"weight": 12', '"weight": 13'),
+    "its number": _copy_former,
+    "all but a list": lambda stem: stem.with_suffix(".json").write_text("[]"),
 }
 
 
@@ -162,6 +181,8 @@ def test_a_checkpoint_that_was_written_wrongly_is_refused(tmp_path: Path) -> Non
     about = json.loads(stem.with_suffix(".json").read_text())
     stem.with_suffix(".safetensors").write_bytes(b"nothing of the kind")
     about |= {"size_bytes": 19, "crc32": zlib.crc32(b"nothing of the kind")}
+    del about["about_crc32"]
+    about["about_crc32"] = zlib.crc32(json.dumps(about, sort_keys=True).encode())
     stem.with_suffix(".json").write_text(json.dumps(about))
     with pytest.raises(InputError, match="Delete it"):
         fit(task.groups, PLAN, task.backward, _draft(tmp_path))
@@ -186,6 +207,27 @@ def test_sigterm_ends_the_run_with_a_checkpoint_and_it_goes_on(tmp_path: Path) -
     assert again.values() == alone.values()
 
 
+@pytest.mark.parametrize("is_last", [True, False])
+def test_sigterm_in_the_last_step_stops_a_run_that_has_more_loops(
+    tmp_path: Path, is_last: bool
+) -> None:
+    task, again = _Task(), _Task()
+
+    def backward(step: int) -> float:
+        if step == 11:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return task.backward(step)
+
+    plan = replace(PLAN, is_last=is_last)
+    if is_last:  # nothing is left to do but to end
+        assert len(fit(task.groups, plan, backward, _draft(tmp_path))) == 12
+    else:
+        with pytest.raises(StoppedError, match="after step 11"):
+            fit(task.groups, plan, backward, _draft(tmp_path))
+    assert len(fit(again.groups, plan, again.backward, _draft(tmp_path))) == 12
+    assert again.steps == []
+
+
 def test_a_thread_that_gets_no_signals_trains_all_the_same(tmp_path: Path) -> None:
     task, losses = _Task(), []
     thread = threading.Thread(
@@ -207,8 +249,15 @@ def test_a_lack_of_memory_says_what_to_lower(tmp_path: Path, error: Exception) -
     def backward(step: int) -> float:
         raise error
 
-    with pytest.raises(LingraftError, match=r"memory ran out[\s\S]*Lower train.micro_batch_size"):
+    with pytest.raises(LingraftError) as caught:
         fit(_Task().groups, PLAN, backward, _draft(tmp_path))
+    for told in (
+        "memory ran out",
+        "Lower train.micro_batch_size",
+        "the same but for rounding, dropout's masks, and train.router_aux_loss",
+        "A run with other settings begins anew",
+    ):
+        assert told in str(caught.value)
 
 
 def test_another_error_stays_what_it_is(tmp_path: Path) -> None:
@@ -284,7 +333,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_way_out(tmp_path: Path) -> None:
     task = _Task()
     with pytest.raises(
         LingraftError,
-        match=r"step 2: loss nan.*It read documents of step 2",
+        match=r"step 2: loss nan.*It read documents of step 2[\s\S]*other settings begins anew",
     ):
         fit(
             task.groups,
@@ -318,3 +367,19 @@ def test_the_rate_climbs_to_its_peak_and_falls_to_a_tenth() -> None:
 def test_a_constant_rate_stays_at_its_peak() -> None:
     plan = LoopPlan(steps=4, warmup_frac=0.25, schedule="constant")
     assert [learning_rate(step, plan) for step in range(4)] == [0.5, 1, 1, 1]
+
+
+@pytest.mark.parametrize("stopped", [True, False])
+def test_checkpoints_of_other_settings_are_thrown_away_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, stopped: bool
+) -> None:
+    if stopped:
+        _run_until(tmp_path, 5)
+    else:
+        _draft(tmp_path)  # nothing in it is worth a word
+    with caplog.at_level("INFO", "lingraft"):
+        _draft(tmp_path)
+        assert "WARNING" not in caplog.text
+        draft = _draft(tmp_path, seed=18)
+    assert ("its checkpoints are of other settings" in caplog.text) is stopped
+    assert not list(draft.scratch.iterdir())

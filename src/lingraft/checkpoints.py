@@ -1,9 +1,10 @@
 """Checkpoints of a training run: the last few, each whole or passed over.
 
 A checkpoint is a safetensors file (parameters and optimizer state) and then a JSON file (losses,
-steps, the first file's size and CRC-32), each written beside, synced and renamed; the JSON makes
-it complete, and only then the oldest goes. A checkpoint that cannot be read, or whose bytes are
-not those that were written, is told, and the one before is taken: what it costs is time.
+steps, the first file's size and CRC-32, and a CRC-32 of all this), each written beside, synced
+and renamed; the JSON makes it complete, and only then the oldest goes. A checkpoint that cannot
+be read, or whose bytes are not those that were written, is told, and the one before is taken:
+what it costs is time.
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ class Checkpoints:
             "losses": list(losses),
         }
         # The JSON makes the checkpoint complete, so it comes last.
-        write_json(path.with_suffix(".json"), about)
+        write_json(path.with_suffix(".json"), about | {"about_crc32": _about_crc32(about)})
         self._clear(len(losses))
 
     def restore(self, groups: Sequence[Group], optimizer: Any) -> list[float]:
@@ -103,9 +104,12 @@ def _read_about(path: Path) -> dict[str, Any]:
     weights = path.with_suffix(".safetensors")
     try:
         about: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        written = about.pop("about_crc32")
+        if _about_crc32(about) != written or len(about["losses"]) != _number(path):
+            raise _DamagedError("its JSON is not what was written")
         size_bytes, crc32 = about["size_bytes"], about["crc32"]
         found_bytes = weights.stat().st_size
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedError(str(error) or type(error).__name__) from None
     if found_bytes != size_bytes:
         raise _DamagedError(f"{found_bytes:,} bytes, {size_bytes:,} were written")
@@ -140,6 +144,11 @@ def _load(
                 load_state(optimizer, parameter, taken, state)
     losses: list[float] = about["losses"]
     return losses
+
+
+def _about_crc32(about: dict[str, Any]) -> int:
+    """CRC-32 of what the JSON says, whatever its spaces."""
+    return zlib.crc32(json.dumps(about, sort_keys=True).encode())
 
 
 def _crc32(path: Path) -> int:

@@ -16,7 +16,7 @@ __all__ = ["register", "train"]
 _EXAMPLES = (
     "Examples: lingraft train recipes/demo.toml --set train.lr=5e-4; with many processes: torchrun "
     "--nproc_per_node 2 -m lingraft train recipes/demo.toml. A run that SIGTERM stopped exits with "
-    "75; the same command goes on."
+    "75; the same command goes on. Under torchrun the exit code is torchrun's own, which is 1."
 )
 
 RecipePath = Annotated[Path, typer.Argument(help="A recipe, as recipes/demo.toml.")]

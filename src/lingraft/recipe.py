@@ -146,6 +146,8 @@ def _unknown_sets(recipe: Recipe) -> list[Problem]:
         "vocab.sets": recipe.vocab.sets,
         "vocab.evaluation": recipe.vocab.evaluation,
         "train.mixture": [parse_part(p).name for p in recipe.train.mixture],
+        **_sets_of_phases(recipe.train),
+        "train.guard.set": [recipe.train.guard.set] if recipe.train.guard else [],
         "evals.sets": recipe.evals.sets,
         "base.pretrain.sets": pretrain.sets if pretrain else [],
     }
@@ -155,6 +157,14 @@ def _unknown_sets(recipe: Recipe) -> list[Problem]:
         for name in names
         if name not in known
     ]
+
+
+def _sets_of_phases(train: TrainSettings) -> dict[str, list[str]]:
+    phases = train.phases if isinstance(train.phases, list) else []
+    return {
+        f"train.phases.{n}.mixture": [parse_part(part).name for part in phase.mixture or []]
+        for n, phase in enumerate(phases)
+    }
 
 
 def _vocab_choice(recipe: Recipe) -> list[Problem]:

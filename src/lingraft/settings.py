@@ -31,6 +31,7 @@ class Settings(BaseModel):
         validate_default=True,
         use_attribute_docstrings=True,
         protected_namespaces=(),
+        allow_inf_nan=False,
     )
 
 

@@ -204,6 +204,11 @@ def open_draft(final: Path, identity: Identity, reporter: Reporter, *, resumable
     if (path / "manifest.json").is_file():
         resumable = same = read_manifest(path).identity == identity
     if not (resumable and same):
+        if next((path / _SCRATCH).rglob("checkpoint-*.json"), None):
+            reporter.note(
+                f"WARNING: {path}: its checkpoints are of other settings, inputs or code; they are "
+                "thrown away, and the stage begins anew."
+            )
         shutil.rmtree(path, ignore_errors=True)
         path.mkdir(parents=True)
         write_text(mark, identity.digest)

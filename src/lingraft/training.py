@@ -30,6 +30,8 @@ from .store import Draft
 
 __all__ = ["Group", "LoopPlan", "StepLog", "fit", "learning_rate"]
 
+_BEGINS_ANEW = "A run with other settings begins anew, from step 0: its checkpoints are its own."
+
 
 @dataclass(frozen=True)
 class LoopPlan:
@@ -57,6 +59,8 @@ class LoopPlan:
     """Of the checkpoints, inside the draft's scratch."""
     first_step: int = 0
     """The run's number of the first step, where this loop is not the run's first."""
+    is_last: bool = True
+    """Whether the run ends with this loop; otherwise SIGTERM in its last step stops the run."""
 
 
 class StepLog(NamedTuple):
@@ -136,7 +140,7 @@ def fit(
             is_asked = bool(ranks.sum_number(float(termination.is_asked)))
             if ranks.is_first and (_is_due(local, plan) or is_asked):
                 checkpoints.save(groups, optimizer, losses)
-            if is_asked and local + 1 < plan.steps:
+            if is_asked and not (plan.is_last and local + 1 == plan.steps):
                 ranks.wait()
                 raise _stopped(step)
             progress.advance(per_step, f"loss {log.loss:.3f}")
@@ -194,9 +198,9 @@ def _check_finite(
     raise LingraftError(
         f"step {step}: loss {loss}, gradient norm {norm}; expected finite numbers.{read}",
         effect=f"Every parameter would become NaN. Learning rates were: {shown}. "
-        "The checkpoint before this step is kept.",
+        "The checkpoint before this step is kept for the same settings.",
         way_out="Lower the learning rate (lr), or lengthen the warm-up (warmup_frac); "
-        "if it is always this step, look at what it read.",
+        "if it is always this step, look at what it read. " + _BEGINS_ANEW,
     )
 
 
@@ -253,8 +257,10 @@ class _telling_of_memory:  # noqa: N801 - reads as a verb where it is used
         if is_lack:
             raise LingraftError(
                 f"step {self._step}: memory ran out: {str(error).splitlines()[0]}",
-                effect="The checkpoint before this step is kept.",
+                effect="The checkpoint before this step is kept for the same settings.",
                 way_out="Lower train.micro_batch_size and raise train.accumulation as much; the "
-                "result stays the same. Then lower train.seq_len or train.lora.rank, take "
-                "train.optimizer = 'adamw-8bit', or train.rows = 'added'.",
+                "result stays the same but for rounding, dropout's masks, and "
+                "train.router_aux_loss where it is above 0. Then lower train.seq_len or "
+                "train.lora.rank, take train.optimizer = 'adamw-8bit', or train.rows = 'added'. "
+                + _BEGINS_ANEW,
             ) from error

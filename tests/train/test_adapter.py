@@ -62,10 +62,27 @@ CASES: list[tuple[str, LoraSettings, dict[str, Any]]] = [
     ("mixtral", LORA, {}),
     ("mixtral", LORA, {"rows": "added", "num_base": 250}),
     ("mixtral", LORA, {"rows": "none"}),
+    ("mixtral", LoraSettings(rank=4, alpha=12.0, targets=["w2"]), {}),
+    ("mixtral", LoraSettings(rank=4, alpha=12.0, targets=["w3", "w1", "w2", "k_proj"]), {}),
     ("llama", DENSE, {}),
     ("tied llama", DENSE, {}),
     ("tied llama", DENSE, {"rows": "added", "num_base": 250}),
 ]
+
+
+@pytest.mark.parametrize(
+    ("targets", "missing"),
+    [
+        (["w1"], "w2, w3"),
+        (["q_proj", "w3"], "w1, w2"),
+        (["w1", "w3"], "w2"),
+        (["w1", "w2"], "w3"),
+    ],
+)
+def test_half_an_expert_is_refused(targets: Any, missing: str) -> None:
+    """PEFT 0.21 fuses w1 and w3 when it loads: it gives other logits, or refuses the file."""
+    with pytest.raises(ValueError, match=f"lacks {missing}; w1 and w3 need all"):
+        LoraSettings(targets=targets)
 
 
 @pytest.mark.filterwarnings("ignore")  # PEFT says it ignored patterns that it applies

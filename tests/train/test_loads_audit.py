@@ -120,9 +120,9 @@ def backward(built: Built) -> list[list[int]]:
     return loads.counts()
 
 
-def audit(built: Built, loads: list[list[int]]) -> str:
+def audit(built: Built, loads: list[list[int]], dropout: float = 0.0) -> str:
     inputs, labels = torch.unique(IDS[COUNTED]), torch.unique(LABELS[COUNTED])
-    return audit_gradients(1, built, loads, inputs, labels)
+    return audit_gradients(1, built, loads, inputs, labels, dropout=dropout)
 
 
 @pytest.mark.parametrize("rows", [{}, {"rows": "added", "num_base": 100}, {"rows": "none"}])
@@ -141,15 +141,51 @@ def test_what_has_none_is_named(tmp_path: Path) -> None:
     built.pairs["model.layers.1.block_sparse_moe.experts.{}.w2"].B.grad[used] = 0
     head = built.matrices["lm_head.weight"].base
     assert head.grad is not None
-    head.grad[int(LABELS[0, 0])] = torch.nan
+    head.grad[int(LABELS[0, 0])] = 0
     with pytest.raises(LingraftError, match="3 of ") as caught:
         audit(built, loads)
     for name in (
         "model.layers.0.self_attn.q_proj.A has no gradient",
         f"experts.{used}.w2.B has no gradient",
-        f"lm_head.weight[{int(LABELS[0, 0])}] has a gradient that is not finite",
+        f"lm_head.weight[{int(LABELS[0, 0])}] has no gradient",
     ):
         assert name in str(caught.value)
+
+
+def test_a_gradient_that_is_not_finite_is_left_to_the_loop(tmp_path: Path) -> None:
+    """A rate that is too high is no defect of the program; the loop names documents and rates."""
+    built = trained(tmp_path)
+    loads = backward(built)
+    built.pairs["model.layers.0.self_attn.q_proj"].A.grad = None
+    head = built.matrices["lm_head.weight"].base
+    assert head.grad is not None
+    head.grad[int(LABELS[0, 0])] = torch.nan
+    told = audit(built, loads)
+    assert f"left out, lm_head.weight[{int(LABELS[0, 0])}] has a gradient not finite" in told
+
+
+@pytest.mark.parametrize(("dropout", "is_told"), [(0.05, False), (0.99, True)])
+def test_what_dropout_takes_away_by_chance_is_told_and_not_refused(
+    tmp_path: Path, dropout: float, is_told: bool
+) -> None:
+    # An expert with one token and 32 inputs: 0.99 drops them all with 72%, 0.05 with 2e-42.
+    built = trained(tmp_path)
+    loads = backward(built)
+    used = max(range(4), key=lambda e: loads[0][e])
+    pair = built.pairs["model.layers.0.block_sparse_moe.experts.{}.w1"]
+    assert pair.A.grad is not None
+    assert pair.B.grad is not None
+    pair.A.grad[used] = pair.B.grad[used] = 0
+    loads[0][used] = 1
+    if is_told:
+        assert "WARNING: gradient audit of step 1: 2 of " in audit(built, loads, dropout)
+        assert "dropout = 0.99 does by chance" in audit(built, loads, dropout)
+        pair.A.grad = None  # chance takes values, never a gradient as a whole
+        with pytest.raises(LingraftError, match=r"w1\.A has no gradient"):
+            audit(built, loads, dropout)
+    else:
+        with pytest.raises(LingraftError, match=f"2 of .*experts.{used}.w1.A has no gradient"):
+            audit(built, loads, dropout)
 
 
 def test_an_expert_without_tokens_and_an_adapter_that_has_not_moved_may_have_none(

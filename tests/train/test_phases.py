@@ -11,7 +11,14 @@ from pico import save_llama, save_mixtral
 
 from lingraft.errors import UsageError
 from lingraft.train.build import Built, build
-from lingraft.train.phases import Phase, group_parameters, needs_border, plan_phases
+from lingraft.train.phases import (
+    Phase,
+    count_trained,
+    cut_phases,
+    group_parameters,
+    needs_border,
+    plan_phases,
+)
 from lingraft.train.settings import LoraSettings, PhaseSettings, TrainSettings
 
 
@@ -59,6 +66,69 @@ def test_eeve_has_seven_phases() -> None:
     ]  # fmt: skip
     assert found[0][0] == ["added-input"]
     assert found[-1][0] == ["lora"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "trains"),
+    [
+        ("all", ["lora", "added", "base"]),
+        ("added", ["lora", "added"]),
+        ("none", ["lora"]),
+    ],
+)
+def test_a_preset_trains_what_rows_lets_it(rows: str, trains: list[str]) -> None:
+    assert planned(settings(rows=rows), 7) == [(trains, 0, 7)]
+
+
+def test_a_preset_with_nothing_left_says_what_it_would_have_trained() -> None:
+    assert planned(settings(rows="none", phases="rows-first"), 40)[0][0] == ["added"]
+
+
+@pytest.mark.parametrize(
+    ("rows", "part"),
+    [
+        ("added", "base"),
+        ("added", "base-input"),
+        ("none", "added"),
+        ("none", "base"),
+        ("none", "added-output"),
+    ],
+)
+def test_a_part_that_rows_leaves_out_is_refused(rows: str, part: str) -> None:
+    with pytest.raises(ValueError, match=f"trains {part}, which train.rows = '{rows}' leaves out"):
+        settings(rows=rows, phases=[phase("lora", part)])
+
+
+def test_tokens_of_a_phase_without_a_mixture_are_refused() -> None:
+    with pytest.raises(ValueError, match="total_tokens, which is of its own mixture"):
+        settings(phases=[phase("lora", total_tokens=5)])
+
+
+@pytest.mark.parametrize("value", [float("inf"), float("nan")])
+def test_settings_are_finite(value: float) -> None:
+    with pytest.raises(ValueError, match="finite"):
+        settings(lr=value)
+    with pytest.raises(ValueError, match="finite"):
+        LoraSettings(alpha=value)
+
+
+def test_phases_are_cut_where_a_run_ended() -> None:
+    phases = plan_phases(settings(phases="rows-first"), 40)
+    assert [p.told for p in cut_phases(phases, 40)] == [p.told for p in phases]
+    assert [p.steps for p in cut_phases(phases, 9)] == [4, 5]
+    assert [p.steps for p in cut_phases(phases, 4)] == [4]
+    assert [p.steps for p in cut_phases(phases, 3)] == [3]
+
+
+def test_what_some_phase_trains_is_counted_once(tmp_path: Path) -> None:
+    built = model(tmp_path)  # 290 base rows of 300, width 32; q_proj of 2 layers, rank 2
+    lora = sum(p.numel() for p in built.lora.values())
+    s = settings()
+    plans = [Phase(phase("lora"), 0, 1), Phase(phase("lora", "added-input"), 1, 1)]
+    assert count_trained(built, s, plans[:1]) == (lora, 0)
+    assert count_trained(built, s, plans) == (lora, 10 * 32)
+    both = [*plans, Phase(phase("base", "added"), 2, 1)]
+    assert count_trained(built, s, both) == (lora, 2 * 300 * 32)
 
 
 def test_shares_that_round_leave_no_step_out() -> None:

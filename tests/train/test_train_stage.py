@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal
@@ -12,10 +14,10 @@ from artefacts import SEED, make_artefact
 from pico import SIZES, save_mixtral
 from safetensors.torch import load_file
 
-from lingraft.errors import InputError, LingraftError, UsageError
+from lingraft.errors import InputError, LingraftError, StoppedError, UsageError
 from lingraft.manifest import Facts, Identity
 from lingraft.models import ModelFolder, load_causal_lm
-from lingraft.progress import SilentReporter
+from lingraft.progress import Progress, SilentReporter
 from lingraft.ranks import Ranks
 from lingraft.shards import write_tokens
 from lingraft.store import Artefact, Draft, open_draft
@@ -372,6 +374,71 @@ def test_phases_train_what_they_say_and_resume_with_the_same_bits(
         assert again.manifest.digest == alone.manifest.digest
 
 
+def test_a_damaged_checkpoint_of_a_phase_that_was_done_costs_time_alone(
+    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
+) -> None:
+    """Its last steps are done anew, and what later phases learned from the lost ones goes."""
+    s = settings(phases=PHASES)
+    alone = train(tmp_path / "alone", inputs, s)
+    kill_after["step"] = 6
+    with pytest.raises(KilledError):
+        train(tmp_path / "hurt", inputs, s)
+    kill_after["step"] = -1
+    scratch = open_train_draft(tmp_path / "hurt", s).scratch
+    assert sorted(p.name for p in scratch.iterdir()) == ["phase-1", "phase-2"]
+    (scratch / "phase-1" / "checkpoint-00000002.json").write_text("{")
+    again = train(tmp_path / "hurt", inputs, s)
+    assert again.manifest.digest == alone.manifest.digest
+
+
+def test_sigterm_in_the_last_step_of_a_phase_stops_the_run(
+    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    s = settings(phases=PHASES)
+    backward = Trainer.backward
+
+    def asked(self: Trainer, step: int) -> float:
+        if step == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return backward(self, step)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainer, "backward", asked)
+        with pytest.raises(StoppedError, match="after step 1"):
+            train(tmp_path / "stopped", inputs, s)
+    digests = [train(tmp_path / name, inputs, s).manifest.digest for name in ("stopped", "alone")]
+    assert digests[0] == digests[1]
+
+
+def test_facts_count_what_some_phase_trained(inputs: dict[str, Artefact], tmp_path: Path) -> None:
+    s = settings(max_steps=2, phases=[PhaseSettings(trains=["lora"])])
+    facts = train(tmp_path, inputs, s).facts
+    assert facts["embed_parameters"] == 0
+    assert facts["trainable_parameters"] == facts["lora_parameters"] > 0
+
+
+def test_facts_tell_the_phases_that_were_when_the_guard_ended_them(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    guard = GuardSettings(set="high", max_rise=1e-4, action="stop")
+    phases = [
+        PhaseSettings(trains=["added", "base"], frac=0.6),
+        PhaseSettings(trains=["lora"]),
+    ]
+    s = settings(guard=guard, lr=3e-2, eval_every=3, phases=phases)
+    facts = train(tmp_path, inputs, s).facts
+    assert (facts["steps"], facts["stopped_by_guard"]) == (3, True)
+    assert facts["phases"] == ["added + base: 3 steps"]
+    assert (facts["lora_parameters"], facts["embed_parameters"]) == (0, 2 * 300 * 32)
+
+
+def test_a_preset_tells_the_parts_that_rows_left(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    facts = train(tmp_path, inputs, settings(rows="none", max_steps=2)).facts
+    assert facts["phases"] == ["lora: 2 steps"]
+
+
 def test_a_phase_with_a_mixture_of_its_own_begins_it_and_the_others_go_on(
     inputs: dict[str, Artefact],
 ) -> None:
@@ -467,6 +534,63 @@ def test_a_loss_that_is_not_finite_names_the_documents(
         train(tmp_path, inputs, settings())
     draft = open_train_draft(tmp_path, settings())
     assert [p.stem for p in (draft.scratch / "phase-1").glob("*.json")] == ["checkpoint-00000002"]
+
+
+def test_a_rate_that_is_too_high_is_told_and_not_taken_for_a_defect(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    """NaN comes in the second step, where gradients are audited."""
+    with pytest.raises(LingraftError, match=r"step 1: .*norm nan[\s\S]*rates were: lora 1e\+30"):
+        train(tmp_path, inputs, settings(lr=1e30, warmup_frac=0.0, schedule="constant"))
+
+
+@pytest.mark.parametrize(
+    ("step", "told"),
+    [
+        (0, "after step 0: 'en' nan bits per byte[\\s\\S]*before any training"),
+        (4, "after step 4: 'en' nan bits per byte[\\s\\S]*rates were: lora .*, embed "),
+    ],
+)
+def test_a_validation_that_is_not_finite_names_set_step_and_rates(
+    inputs: dict[str, Artefact],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    step: int,
+    told: str,
+) -> None:
+    validate, calls = Trainer.validate, []
+
+    def spoiled(self: Trainer, progress: Progress | None = None) -> dict[str, dict[str, float]]:
+        calls.append(1)
+        found = validate(self, progress)
+        if (step == 0) == (len(calls) == 1):
+            found["valid"]["en"] = float("nan")
+        return found
+
+    monkeypatch.setattr(Trainer, "validate", spoiled)
+    with pytest.raises(LingraftError, match=told):
+        train(tmp_path, inputs, settings())
+
+
+def test_the_audit_knows_of_the_adapters_dropout(
+    inputs: dict[str, Artefact], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    s = settings(lora=LoraSettings(rank=4, alpha=8.0, dropout=0.9999), max_steps=3)
+    with caplog.at_level("INFO", "lingraft"):
+        train(tmp_path, inputs, s)
+    assert "train.lora.dropout = 0.9999 does by chance" in caplog.text
+
+
+@pytest.mark.parametrize("row", ["\0" * 20, "{}", "[1]", '{"step": 2}', "\ud800"])
+def test_a_damaged_row_is_refused(tmp_path: Path, row: str) -> None:
+    path = tmp_path / "curve.jsonl"
+    rows = [json.dumps({"step": n, "tokens": n}) for n in range(4)]
+    path.write_text("\n".join([*rows, ""]))
+    assert len(Curve(tmp_path).rows) == 4
+    rows[2] = row
+    path.write_bytes("\n".join([*rows, ""]).encode("utf-8", "surrogatepass"))
+    with pytest.raises(InputError, match=r"line 3 is not a row[\s\S]*delete its folder"):
+        Curve(tmp_path)
 
 
 def test_a_lost_curve_is_refused(

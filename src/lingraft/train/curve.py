@@ -23,6 +23,8 @@ _TITLES = {
 }
 """Key of a row -> how TensorBoard's cards begin."""
 
+_WAY_OUT = "The draft was damaged: delete its folder and run again."
+
 
 class Curve:
     """`curve.jsonl`, row n after n steps, and the same numbers for TensorBoard.
@@ -32,19 +34,22 @@ class Curve:
     """
 
     def __init__(self, folder: Path, *, writes: bool = True) -> None:
-        """Read what a former run left.
+        """Read what a former run left; half a row at its end is cut off.
 
         Args:
             folder: Of the artefact.
             writes: Whether rows are written; of many processes, one does.
+
+        Raises:
+            InputError: A row is missing or damaged.
         """
         self._writes = writes
         self._path = folder / "curve.jsonl"
         self._folder = folder / "tensorboard"
         self._writer: SummaryWriter | None = None
-        text = self._path.read_text(encoding="utf-8") if self._path.is_file() else ""
-        *lines, partial = text.split("\n")
-        self.rows: list[dict[str, Any]] = [json.loads(line) for line in lines]
+        data = self._path.read_bytes() if self._path.is_file() else b""
+        *lines, partial = data.split(b"\n")
+        self.rows: list[dict[str, Any]] = [self._read(n, line) for n, line in enumerate(lines)]
         self._is_whole = not partial
         if self.rows:
             self._refuse_gap(self.rows[-1]["step"])
@@ -97,8 +102,23 @@ class Curve:
         if [row["step"] for row in self.rows] != list(range(last + 1)):
             raise InputError(
                 f"{self._path}: rows are missing before step {last}; expected one a step.",
-                way_out="The draft was damaged: delete its folder and run again.",
+                way_out=_WAY_OUT,
             )
+
+    def _read(self, number: int, line: bytes) -> dict[str, Any]:
+        """Read a line; `{}` and the like are damage as much as bytes that are no JSON."""
+        try:
+            row = json.loads(line)
+            is_row = isinstance(row["step"], int) and isinstance(row["tokens"], int)
+        except (ValueError, KeyError, TypeError):
+            is_row = False
+        if not is_row:
+            raise InputError(
+                f"{self._path}: line {number + 1} is not a row of a curve; expected JSON with "
+                "`step` and `tokens`.",
+                way_out=_WAY_OUT,
+            )
+        return dict(row)
 
     def _show(self, row: dict[str, Any]) -> None:
         if self._writer is None:

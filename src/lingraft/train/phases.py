@@ -11,16 +11,23 @@ ours: a tenth each, and four tenths for everything.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from ..errors import UsageError
 from ..training import Group
 from .build import Built
-from .settings import Part, PhaseSettings, TrainSettings
+from .settings import Part, PhaseSettings, TrainSettings, is_trained
 
-__all__ = ["Phase", "group_parameters", "needs_border", "plan_phases"]
+__all__ = [
+    "Phase",
+    "count_trained",
+    "cut_phases",
+    "group_parameters",
+    "needs_border",
+    "plan_phases",
+]
 
 _ALL: list[Part] = ["lora", "added", "base"]
 _EEVE: list[tuple[list[Part], float | None]] = [
@@ -67,7 +74,7 @@ def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
     """
     wanted = settings.phases
     if isinstance(wanted, str):
-        wanted = [PhaseSettings(trains=t, frac=f) for t, f in _PRESETS[wanted]]
+        wanted = [_preset(trains, frac, settings.rows) for trains, frac in _PRESETS[wanted]]
     open_ended = [n for n, phase in enumerate(wanted) if phase.frac is None]
     total = sum(phase.frac or 0.0 for phase in wanted)
     if len(open_ended) > 1 or (not open_ended and abs(total - 1) > 1e-6) or total > 1 + 1e-6:
@@ -87,6 +94,21 @@ def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
         )
     firsts = [sum(counts[:n]) for n in range(len(counts))]
     return [Phase(*phase) for phase in zip(wanted, firsts, counts, strict=True)]
+
+
+def _preset(trains: list[Part], frac: float | None, rows: str) -> PhaseSettings:
+    """Give a preset's phase what `train.rows` lets it train; with nothing, it is refused later."""
+    allowed = [part for part in trains if is_trained(part, rows)]
+    return PhaseSettings(trains=allowed or trains, frac=frac)
+
+
+def cut_phases(phases: Sequence[Phase], steps: int) -> list[Phase]:
+    """Give the phases of a run that ended after so many steps."""
+    return [
+        replace(phase, steps=min(phase.steps, steps - phase.first))
+        for phase in phases
+        if phase.first < steps
+    ]
 
 
 def needs_border(settings: TrainSettings, phases: Sequence[Phase]) -> bool:
@@ -113,6 +135,33 @@ def group_parameters(built: Built, settings: TrainSettings, phase: Phase) -> lis
     Raises:
         UsageError: Nothing of what it names can be trained.
     """
+    groups = _groups(built, settings, phase)
+    if not groups:
+        raise UsageError(
+            f"train.phases: a phase trains {', '.join(phase.settings.trains)}, of which this run "
+            f"has nothing (train.rows = '{settings.rows}').",
+            way_out="Take what is trained by train.rows, or other phases.",
+        )
+    kept = {id(p) for group in groups for p in group.parameters.values()}
+    for parameter in [*built.lora.values(), *built.embed.values(), *built.added.values()]:
+        parameter.requires_grad_(id(parameter) in kept)
+    return groups
+
+
+def count_trained(
+    built: Built, settings: TrainSettings, phases: Sequence[Phase]
+) -> tuple[int, int]:
+    """Count the parameters that one phase or another trains: of adapters, of rows."""
+    lora: dict[int, int] = {}
+    rows: dict[int, int] = {}
+    for phase in phases:
+        for group in _groups(built, settings, phase):
+            counted = lora if group.name == "lora" else rows
+            counted |= {id(p): p.numel() for p in group.parameters.values()}
+    return sum(lora.values()), sum(rows.values())
+
+
+def _groups(built: Built, settings: TrainSettings, phase: Phase) -> list[Group]:
     trains, lr, decay = phase.settings.trains, phase.settings.lr, settings.weight_decay
     embed_lr = lr or settings.embed_lr or settings.lr
     added_lr = lr or settings.added_lr or embed_lr
@@ -121,17 +170,7 @@ def group_parameters(built: Built, settings: TrainSettings, phase: Phase) -> lis
         Group("embed", _rows(built.embed, trains, "base"), embed_lr, decay),
         Group("added", _rows(built.added, trains, "added"), added_lr, decay),
     ]
-    groups = [group for group in candidates if group.parameters]
-    if not groups:
-        raise UsageError(
-            f"train.phases: a phase trains {', '.join(trains)}, of which this run has nothing "
-            f"(train.rows = '{settings.rows}').",
-            way_out="Take what is trained by train.rows, or other phases.",
-        )
-    kept = {id(p) for group in groups for p in group.parameters.values()}
-    for parameter in [*built.lora.values(), *built.embed.values(), *built.added.values()]:
-        parameter.requires_grad_(id(parameter) in kept)
-    return groups
+    return [group for group in candidates if group.parameters]
 
 
 def _rows(

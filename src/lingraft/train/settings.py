@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Annotated, Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from ..errors import UsageError
 from ..manifest import Facts
@@ -24,6 +24,7 @@ __all__ = [
     "PhaseSettings",
     "TrainFacts",
     "TrainSettings",
+    "is_trained",
 ]
 
 Positive = Annotated[int, Field(ge=1)]
@@ -33,6 +34,8 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 Role = Literal[
     "q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"
 ]
+
+_EXPERT: tuple[Role, ...] = ("w1", "w2", "w3")
 
 
 class LoraSettings(Settings):
@@ -51,7 +54,20 @@ class LoraSettings(Settings):
         "w3",
     ]
     """Roles, in the published names (w1, w2, w3 in a Mixtral's experts; gate_proj, up_proj,
-    down_proj in a dense model); the router is not among them."""
+    down_proj in a dense model); the router is not among them. w1 and w3 go with all of w1, w2
+    and w3 only: PEFT fuses the three when it loads an adapter of experts."""
+
+    @field_validator("targets")
+    @classmethod
+    def _experts_are_whole(cls, targets: list[Role]) -> list[Role]:
+        missing = [role for role in _EXPERT if role not in targets]
+        if missing and {"w1", "w3"} & set(targets):
+            raise ValueError(
+                f"lacks {', '.join(missing)}; w1 and w3 need all of w1, w2 and w3, because PEFT "
+                "fuses them when it loads an adapter, and would give other logits or refuse. Name "
+                "all three, w2 alone, or none."
+            )
+        return targets
 
 
 class LaunchSettings(Settings):
@@ -87,6 +103,12 @@ class LaunchSettings(Settings):
 Part = Literal["lora", "added", "base", "added-input", "added-output", "base-input", "base-output"]
 """What a phase may train: the adapters, or rows of embed_tokens (input) and lm_head (output):
 those that the extension added, or those of the base. `added` and `base` are both matrices."""
+
+
+def is_trained(part: Part, rows: str) -> bool:
+    """Tell whether `train.rows` lets a phase train this part."""
+    kind = part.partition("-")[0]
+    return kind == "lora" or rows in ("all", kind)
 
 
 class PhaseSettings(Settings):
@@ -165,7 +187,9 @@ class TrainSettings(StageSettings):
     lora: LoraSettings = LoraSettings()
     router_aux_loss: Annotated[float, Field(ge=0)] = 0.0
     """Weight of the load-balancing loss of a Mixture of Experts, which bends the router's input;
-    the router itself is frozen. 0: none, as the reference trains."""
+    the router itself is frozen. 0: none, as the reference trains. It is the mean of the losses of
+    the micro-batches, each from its own loads: unlike the loss of the text, it depends on
+    micro_batch_size and on the number of processes."""
     guard: GuardSettings | None = None
     """A language that must not be forgotten; None: none is watched, beyond its curve."""
     launch: LaunchSettings = LaunchSettings()
@@ -184,6 +208,25 @@ class TrainSettings(StageSettings):
         for part in mixture:
             parse_part(part)
         return mixture
+
+    @field_validator("phases")
+    @classmethod
+    def _phases_can_be(
+        cls, phases: str | list[PhaseSettings], info: ValidationInfo
+    ) -> str | list[PhaseSettings]:
+        rows = info.data.get("rows", "all")  # absent where it is wrong itself, and told
+        for phase in phases if isinstance(phases, list) else []:
+            if left_out := [part for part in phase.trains if not is_trained(part, rows)]:
+                raise ValueError(
+                    f"a phase trains {', '.join(left_out)}, which train.rows = '{rows}' leaves "
+                    "out. Take them out of the phase, or change train.rows."
+                )
+            if phase.total_tokens is not None and phase.mixture is None:
+                raise ValueError(
+                    "a phase has total_tokens, which is of its own mixture, and no mixture. Name "
+                    "one, or leave total_tokens out."
+                )
+        return phases
 
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainSettings:

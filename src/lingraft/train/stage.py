@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shutil
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,7 +19,7 @@ from ..training import StepLog, fit
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, adapter_tensors
 from .build import Built, build
 from .curve import Curve
-from .phases import Phase, needs_border, plan_phases
+from .phases import Phase, count_trained, cut_phases, needs_border, plan_phases
 from .settings import LaunchSettings, MixedPart, TrainFacts, TrainSettings
 from .trainer import Data, GuardStopError, Trainer, batch_size_of
 
@@ -64,14 +65,16 @@ def _train(
     if device.type == "cuda":
         built.recompute_activations()
     trainer = Trainer(settings, built, data, phases, device, ranks)
-    draft.note(_describe(built, device, ranks))
+    draft.note(_describe(built, device, ranks, count_trained(built, settings, phases)))
     for line in [*data.mixture.table().splitlines(), *(p.told for p in phases if phases[1:])]:
         draft.note(line)
     losses, rows, stopped = _fit_phases(trainer, phases, draft, ranks)
     if ranks.is_first:
         draft.set_aside("tensorboard/*")
         _write_adapter(built, settings, draft)
-    return _facts(built, data.mixture.rows(), losses, rows, phases, stopped)
+    phases = cut_phases(phases, len(losses))
+    trained = count_trained(built, settings, phases)
+    return _facts(built, data.mixture.rows(), losses, rows, phases, trained, stopped)
 
 
 def _fit_phases(
@@ -87,6 +90,9 @@ def _fit_phases(
         trainer.start(curve.rows[0], draft)
 
         def on_step(step: int, log: StepLog) -> None:
+            if ranks.is_first:  # they go on from steps that are done anew, and from lost rows
+                for folder in trainer.later_folders(step):
+                    shutil.rmtree(draft.scratch / folder, ignore_errors=True)
             row = trainer.row(step + 1, log, curve.tokens(step))
             curve.put(row)
             trainer.guard(row)
@@ -131,20 +137,16 @@ def _num_base(embed: Artefact) -> int:
     return int(rows)
 
 
-def _describe(built: Built, device: torch.device, ranks: Ranks) -> str:
+def _describe(built: Built, device: torch.device, ranks: Ranks, trained: tuple[int, int]) -> str:
     roles = ", ".join(
         f"{role} {count.found}/{count.expected}" for role, count in built.roles.items()
     )
     processes = f", {ranks.count} processes" if ranks.count > 1 else ""
     return (
         f"on {device.type}{processes}: {built.frozen_parameters:,} frozen parameters at "
-        f"{built.bits_per_frozen_parameter:.3f} bits; trained: {_count(built.lora):,} of adapters "
-        f"({roles}), {_count(built.embed) + _count(built.added):,} of embed_tokens and lm_head"
+        f"{built.bits_per_frozen_parameter:.3f} bits; trained: {trained[0]:,} of adapters "
+        f"({roles}), {trained[1]:,} of embed_tokens and lm_head"
     )
-
-
-def _count(parameters: Mapping[str, torch.nn.Parameter]) -> int:
-    return sum(parameter.numel() for parameter in parameters.values())
 
 
 def _write_adapter(built: Built, settings: TrainSettings, draft: Draft) -> None:
@@ -162,10 +164,11 @@ def _facts(
     losses: list[float],
     rows: list[dict[str, Any]],
     phases: list[Phase],
+    trained: tuple[int, int],
     stopped: bool,
 ) -> TrainFacts:
     tenth = math.ceil(len(losses) / 10)
-    lora, embed = _count(built.lora), _count(built.embed) + _count(built.added)
+    lora, embed = trained
     return TrainFacts(
         steps=len(losses),
         mixture=[

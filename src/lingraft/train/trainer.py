@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, LingraftError, UsageError
 from ..losses import linear_cross_entropy
 from ..mixture import Batch, Mixture
 from ..parts import parse_part
@@ -139,7 +140,12 @@ class Trainer:
             label=label,
             folder=f"phase-{number + 1}",
             first_step=phase.first,
+            is_last=number + 1 == len(self._phases),
         )
+
+    def later_folders(self, step: int) -> list[str]:
+        """Name the checkpoints' folders of the phases after the one that a step belongs to."""
+        return [f"phase-{n + 1}" for n, p in enumerate(self._phases) if p.first > step]
 
     def backward(self, step: int) -> float:
         """Forward and backward of this process's share of a step; its share of the mean loss."""
@@ -159,7 +165,8 @@ class Trainer:
             loss, aux = self._loss(micro)
             (loss + aux).mul(share).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * share
-        if any(step == phase.first + 1 for phase in self._phases):
+        is_second = any(step == phase.first + 1 for phase in self._phases)
+        if is_second and math.isfinite(total):  # what is not finite, the loop tells with its cause
             self._audit(step, mine)
         return total
 
@@ -183,7 +190,14 @@ class Trainer:
         inputs, labels = (
             torch.from_numpy(np.unique(a[counted])) for a in (batch.inputs, batch.labels)
         )
-        told = audit_gradients(step, self._built, self._loads.counts(), inputs, labels)
+        told = audit_gradients(
+            step,
+            self._built,
+            self._loads.counts(),
+            inputs,
+            labels,
+            dropout=self._settings.lora.dropout,
+        )
         if self._draft:
             self._draft.note(told)
 
@@ -209,7 +223,9 @@ class Trainer:
         """The curve's row before step 0."""
         num_docs = sum(len(valid.docs) for valid in self._data.valid.values())
         with draft.progress("validate", num_docs, "docs") as progress:
-            return {"step": 0, "tokens": 0, **self.validate(progress)}
+            row = {"step": 0, "tokens": 0, **self.validate(progress)}
+        _check_valid(row, "The expanded model, before any training, gives this: look at its rows.")
+        return row
 
     def start(self, first_row: Mapping[str, Any], draft: Draft) -> None:
         """Remember what the guarded language was before step 0."""
@@ -225,6 +241,12 @@ class Trainer:
         }
         if number % self._settings.eval_every == 0 or number == self._last:
             row |= self.validate()
+            rates = ", ".join(f"{name} {rate:.2g}" for name, rate in log.lr.items())
+            _check_valid(
+                row,
+                f"Learning rates were: {rates}. Lower them (lr), or lengthen the warm-up "
+                "(warmup_frac); a run with other settings begins anew, from step 0.",
+            )
             if loads := self._loads.told(self._ranks):
                 row["experts"] = loads
         return row
@@ -253,6 +275,17 @@ class Trainer:
 def batch_size_of(settings: TrainSettings) -> int:
     """Sequences of a step, of all processes together."""
     return settings.micro_batch_size * settings.accumulation * settings.launch.processes
+
+
+def _check_valid(row: Mapping[str, Any], way_out: str) -> None:
+    wrong = [f"'{n}' {bpb}" for n, bpb in row["valid"].items() if not math.isfinite(bpb)]
+    if wrong:
+        raise LingraftError(
+            f"validation after step {row['step']}: {', '.join(wrong)} bits per byte; expected "
+            "finite numbers.",
+            effect="The model predicts nothing any more.",
+            way_out=way_out,
+        )
 
 
 def _documents(stretch: Stretch) -> str:
