@@ -14,7 +14,8 @@ import hashlib
 import math
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -236,31 +237,21 @@ class _Termination:
         self.is_asked = True
 
 
-class _telling_of_memory:  # noqa: N801 - reads as a verb where it is used
-    """Turns a lack of memory into a message that says what to lower."""
-
-    def __init__(self, step: int) -> None:
-        self._step = step
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        is_lack = isinstance(error, torch.OutOfMemoryError) or (
-            isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-        )
-        if is_lack:
-            raise LingraftError(
-                f"step {self._step}: memory ran out: {str(error).splitlines()[0]}",
-                effect="The checkpoint before this step is kept for the same settings.",
-                way_out="Lower train.micro_batch_size and raise train.accumulation as much; the "
-                "result stays the same but for rounding, dropout's masks, and "
-                "train.router_aux_loss where it is above 0. Then lower train.seq_len or "
-                "train.lora.rank, take train.optimizer = 'adamw-8bit', or train.rows = 'added'. "
-                + _BEGINS_ANEW,
-            ) from error
+@contextmanager
+def _telling_of_memory(step: int) -> Iterator[None]:
+    """Turn a lack of memory into a message that says what to lower."""
+    try:
+        yield
+    except RuntimeError as error:  # torch.OutOfMemoryError is one
+        is_lack = isinstance(error, torch.OutOfMemoryError)
+        if not is_lack and "can't allocate memory" not in str(error):
+            raise
+        raise LingraftError(
+            f"step {step}: memory ran out: {str(error).splitlines()[0]}",
+            effect="The checkpoint before this step is kept for the same settings.",
+            way_out="Lower train.micro_batch_size and raise train.accumulation as much; the "
+            "result stays the same but for rounding, dropout's masks, and "
+            "train.router_aux_loss where it is above 0. Then lower train.seq_len or "
+            "train.lora.rank, take train.optimizer = 'adamw-8bit', or train.rows = 'added'. "
+            + _BEGINS_ANEW,
+        ) from error
