@@ -56,7 +56,7 @@ PLAN = LoopPlan(steps=12, checkpoint_every=4)
 
 
 class _KilledError(Exception):
-    pass
+    """Stands in for SIGKILL."""
 
 
 def _run_until(folder: Path, stop: int) -> None:

@@ -5,20 +5,20 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import StaleError, UsageError, VerifyError
-from ..manifest import Identity, canonical_json, file_sha256, read_manifest
+from ..errors import StaleError, UsageError
+from ..folders import hold_place, model_fingerprint, read_own
+from ..manifest import Identity, canonical_json, file_sha256
 from ..models import INDEX as MODEL_INDEX
 from ..models import TOKENIZER_FILES, ModelFolder
 from ..progress import Reporter, SilentReporter
 from ..shards import INDEX_NAME
 from ..stages import find_stage
-from ..store import Draft, disk_errors, lock_folder, open_draft, require_space
+from ..store import Draft, disk_errors, open_draft, require_space
 from .expanding import Choice, check_choice, expand_into
 from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT
 from .probing import PROBE
@@ -29,6 +29,7 @@ from .writing import plan_growth, small_files, space_needed
 __all__ = ["ExpandResult", "expand"]
 
 _MOST_MULTIPLE = 65_536
+_NOUN = "an expanded model"
 
 
 @dataclass(frozen=True)
@@ -118,11 +119,11 @@ def _carry_out(
     teller = reporter or SilentReporter()
     check_choice(choice, source)
     identity, inputs = _identity(source, choice, seed), _inputs(source, choice.donor)
-    with disk_errors(folder, place="--out DIR"), _locked(folder):
+    with disk_errors(folder, place="--out DIR"), hold_place(folder):
         done = None if redo else _finished(folder, identity, inputs)
         if done is not None:
             return ExpandResult(folder, was_done=True, facts=done)
-        _refuse_foreign(folder)
+        read_own(folder, "embed", _NOUN)
         _require_space(source, choice, folder)
         draft = open_draft(folder, identity, teller, resumable=False)
         if draft.is_sealed:  # by a run that was killed before the rename; its inputs may differ
@@ -217,7 +218,7 @@ def _identity(source: Source, choice: Choice, seed: int) -> Identity:
         "tie_break": choice.tie_break,
         "pad_to_multiple_of": choice.multiple,
     }
-    inputs = {"model": _fingerprint(source.model), "tokenizer": source.digest}
+    inputs = {"model": model_fingerprint(source.model), "tokenizer": source.digest}
     inputs["base_tokenizer"] = source.base_digest
     if source.extra:
         extra = canonical_json({str(id): text for id, text in source.extra.items()})
@@ -225,26 +226,11 @@ def _identity(source: Source, choice: Choice, seed: int) -> Identity:
     if source.tokens is not None:
         inputs["tokens"] = file_sha256(source.tokens / INDEX_NAME)
     if choice.donor is not None:
-        inputs["donor"] = _fingerprint(ModelFolder(choice.donor))
+        inputs["donor"] = model_fingerprint(ModelFolder(choice.donor))
     version = find_stage("embed").version
     return Identity(
         stage="embed", stage_version=version, settings=settings, seed=seed, inputs=inputs
     )
-
-
-def _fingerprint(model: ModelFolder) -> str:
-    """Digest of a model: its artefact's, or of config and headers where there is no manifest.
-
-    A manifest.json of another program (of a web page, say) is none of ours, and no error.
-    """
-    with suppress(VerifyError):
-        return read_manifest(model.path).digest
-    shards = {
-        shard: [[e.name, e.dtype, list(e.shape)] for e in model.entries(shard)]
-        for shard in model.shards
-    }
-    content = canonical_json({"config": model.config, "shards": shards})
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _inputs(source: Source, donor: Path | None) -> dict[str, Any]:
@@ -281,7 +267,8 @@ def _finished(folder: Path, identity: Identity, inputs: Mapping[str, Any]) -> Em
     """
     if not (folder / "manifest.json").is_file():
         return None
-    manifest = _read_own(folder)
+    manifest = read_own(folder, "embed", _NOUN)
+    assert manifest is not None, "a folder with a manifest.json is not empty"
     changes = identity.changes_from(manifest.identity)
     if not changes:
         former: Any = manifest.circumstances.get("inputs", {})
@@ -296,43 +283,7 @@ def _finished(folder: Path, identity: Identity, inputs: Mapping[str, Any]) -> Em
     return EmbedFacts.model_validate(manifest.facts)
 
 
-def _refuse_foreign(folder: Path) -> None:
-    """Refuse to write over anything that is no expanded model.
-
-    Raises:
-        UsageError: There is something else.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return
-    _read_own(folder)
-
-
-def _read_own(folder: Path) -> Any:
-    try:
-        manifest = read_manifest(folder)
-    except VerifyError:
-        manifest = None
-    if manifest is None or manifest.identity.stage != "embed":
-        raise UsageError(
-            f"{folder}: holds something else than an expanded model.",
-            effect="It would be overwritten.",
-            way_out="Name another folder with --out, or remove this one.",
-        )
-    return manifest
-
-
 def _require_space(source: Source, choice: Choice, folder: Path) -> None:
     added = source.added
     growth = plan_growth(source.matrices, added.num_base, len(added), choice.multiple)
     require_space(folder, space_needed(source.model, source.matrices, growth, folder))
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the place of `folder` for this process."""
-    lock = folder.with_name(f".lock-{folder.name}")
-    with lock_folder(lock, place="--out DIR", other="--out OTHER"):
-        try:
-            yield
-        finally:
-            shutil.rmtree(lock, ignore_errors=True)

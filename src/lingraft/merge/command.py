@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
-from ..errors import StaleError, UsageError, VerifyError
-from ..manifest import Identity, Manifest, canonical_json, read_manifest
+from ..errors import StaleError, UsageError
+from ..folders import find_manifest, hold_place, model_fingerprint, read_own
+from ..manifest import Identity, Manifest, canonical_json
 from ..models import ModelFolder
 from ..progress import Reporter, SilentReporter
 from ..stages import find_stage
-from ..store import Draft, disk_errors, lock_folder, write_text
+from ..store import Draft, disk_errors, write_text
 from .adapter import Adapter
 from .merging import Asked, merge_into, plan_merge
 from .settings import MergeFacts
@@ -90,7 +88,7 @@ def merge(
     opened, trained = _open(Path(model), Path(adapter), folder)
     both = _trained_on_nf4(trained.path) if both_bodies is None else both_bodies
     asked = Asked(body, dtype, max_shard_size, verify, both and verify, jobs or 0)
-    with disk_errors(folder, place="--out DIR"), _locked(folder):
+    with disk_errors(folder, place="--out DIR"), hold_place(folder):
         return _carry_out(opened, trained, asked, folder, teller, redo=redo)
 
 
@@ -107,7 +105,7 @@ def _carry_out(
     inputs = _inputs(model, adapter)
     reporter.note("reading the adapter")
     identity = _identity(model, adapter, asked)
-    former = _read_own(folder)
+    former = read_own(folder, "merge", "a merged model")
     if former is not None and not redo:
         return MergeResult(folder, was_done=True, facts=_finished(former, folder, identity, inputs))
     plan = plan_merge(model, adapter, asked)
@@ -170,20 +168,10 @@ def _refuse_overlap(name: str, path: Path, out: Path) -> None:
 def _trained_on_nf4(adapter: Path) -> bool:
     """Look for the manifest of the training that made the adapter, and what it says."""
     for folder in (adapter, adapter.absolute().parent):
-        manifest = _manifest_of(folder)
+        manifest = find_manifest(folder)
         if manifest is not None:
             return manifest.identity.settings.get("quantize") == "nf4"
     return False
-
-
-def _manifest_of(folder: Path) -> Manifest | None:
-    """Read an artefact's manifest; None: there is none, or the file is another program's."""
-    if not (folder / "manifest.json").is_file():
-        return None
-    try:
-        return read_manifest(folder)
-    except VerifyError:
-        return None
 
 
 def _identity(model: ModelFolder, adapter: Adapter, asked: Asked) -> Identity:
@@ -195,22 +183,9 @@ def _identity(model: ModelFolder, adapter: Adapter, asked: Asked) -> Identity:
         "verify": asked.verify,
         "both_bodies": asked.both_bodies,
     }
-    inputs = {"model": _fingerprint(model), "adapter": adapter.check()}
+    inputs = {"model": model_fingerprint(model), "adapter": adapter.check()}
     version = find_stage("merge").version
     return Identity(stage="merge", stage_version=version, settings=settings, seed=0, inputs=inputs)
-
-
-def _fingerprint(model: ModelFolder) -> str:
-    """Digest of a model: its artefact's, or of config and headers where there is no manifest."""
-    manifest = _manifest_of(model.path)
-    if manifest is not None:
-        return manifest.digest
-    shards = {
-        shard: [[e.name, e.dtype, list(e.shape)] for e in model.entries(shard)]
-        for shard in model.shards
-    }
-    content = canonical_json({"config": model.config, "shards": shards})
-    return hashlib.sha256(content.encode()).hexdigest()
 
 
 def _inputs(model: ModelFolder, adapter: Adapter) -> dict[str, list[int]]:
@@ -219,24 +194,6 @@ def _inputs(model: ModelFolder, adapter: Adapter) -> dict[str, list[int]]:
     paths = {"model": [*read, *copied_files(model)], "adapter": adapter.files}
     stats = {f"{source}/{p.name}": p.stat() for source, some in paths.items() for p in some}
     return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in stats.items()}
-
-
-def _read_own(folder: Path) -> Manifest | None:
-    """Read the manifest of the merged model in `folder`; None: nothing is there.
-
-    Raises:
-        UsageError: There is something that no merge has made.
-    """
-    if not folder.exists() or (folder.is_dir() and not any(folder.iterdir())):
-        return None
-    manifest = _manifest_of(folder)
-    if manifest is None or manifest.identity.stage != "merge":
-        raise UsageError(
-            f"{folder}: holds something else than a merged model.",
-            effect="It would be overwritten.",
-            way_out="Name another folder with --out, or remove this one.",
-        )
-    return manifest
 
 
 def _finished(
@@ -270,7 +227,7 @@ def _open_draft(
     path = folder.with_name(f".draft-{folder.name}")
     mark = canonical_json({"identity": identity.model_dump(), "inputs": inputs})
     same = (path / _MARK).is_file() and (path / _MARK).read_text(encoding="utf-8") == mark
-    sealed = _manifest_of(path)
+    sealed = find_manifest(path)
     if sealed is not None:
         same = sealed.identity == identity and sealed.circumstances.get("inputs") == inputs
     if redo or not same:
@@ -278,14 +235,3 @@ def _open_draft(
         path.mkdir(parents=True)
         write_text(path / _MARK, mark)
     return Draft(path, folder, identity, reporter)
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Hold the place of `folder` for this process."""
-    lock = folder.with_name(f".lock-{folder.name}")
-    with lock_folder(lock, place="--out DIR", other="--out OTHER"):
-        try:
-            yield
-        finally:
-            shutil.rmtree(lock, ignore_errors=True)
