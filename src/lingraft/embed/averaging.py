@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
 from ..errors import InputError
+from ..threads import num_cores
 
 __all__ = ["weighted_rows"]
 
@@ -45,16 +47,23 @@ def weighted_rows(
         parts.append(_parts(ids, None if weights is None else weights[n]))
         by_count[len(parts[n][0])].append(n)
     rows_ND = torch.zeros((len(spellings), width))
-    for count, members in by_count.items():
-        for begin in range(0, len(members) if count else 0, _CHUNK):
-            chosen = members[begin : begin + _CHUNK]
-            ids_KP = torch.tensor([parts[n][0] for n in chosen])
-            shares_KP = torch.tensor([parts[n][1] for n in chosen], dtype=torch.float32)
-            sums_KD = torch.zeros((len(chosen), width))
-            for p in range(count):
-                part_KD = base_VD[ids_KP[:, p]].float()
-                sums_KD += part_KD.mul_(shares_KP[:, p, None])
-            rows_ND[torch.tensor(chosen)] = sums_KD
+
+    def fill(chosen: list[int]) -> None:
+        ids_KP = torch.tensor([parts[n][0] for n in chosen])
+        shares_KP = torch.tensor([parts[n][1] for n in chosen], dtype=torch.float32)
+        sums_KD = torch.zeros((len(chosen), width))
+        for p in range(ids_KP.shape[1]):
+            part_KD = base_VD[ids_KP[:, p]].float()
+            sums_KD += part_KD.mul_(shares_KP[:, p, None])
+        rows_ND[torch.tensor(chosen)] = sums_KD
+
+    chunks = [
+        members[begin : begin + _CHUNK]
+        for count, members in by_count.items()
+        for begin in range(0, len(members) if count else 0, _CHUNK)
+    ]
+    with ThreadPoolExecutor(num_cores()) as pool:
+        list(pool.map(fill, chunks))
     return rows_ND
 
 

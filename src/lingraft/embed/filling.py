@@ -29,6 +29,7 @@ import torch
 
 from ..errors import InputError, UsageError
 from ..progress import Reporter
+from ..weights import is_finite
 from .added import Added
 from .averaging import weighted_rows
 from .methods import Method, Role, check_ranges
@@ -158,7 +159,7 @@ def mean_of_all(base_VD: torch.Tensor) -> torch.Tensor:
 def _refuse_broken(rows_ND: torch.Tensor, added: Added, name: str) -> None:
     for begin in range(0, len(rows_ND), _CHUNK):
         part = rows_ND[begin : begin + _CHUNK]
-        if not bool(part.abs().max().isfinite()):
+        if not is_finite(part):
             finite_N = part.isfinite().all(dim=1)
             n = begin + int(finite_N.logical_not().nonzero()[0])
             raise InputError(

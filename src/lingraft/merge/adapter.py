@@ -14,14 +14,15 @@ import json
 import math
 import re
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from ..errors import InputError
+from ..threads import kept_memory, num_cores
 from ..weights import TensorEntry, WeightFile, open_weights, require_finite, row_slices
-from .threads import kept_memory
 
 __all__ = ["Adapter", "scale_of"]
 
@@ -93,20 +94,22 @@ class Adapter:
         Raises:
             InputError: A number is NaN or infinite.
         """
-        with kept_memory():
-            return self._check()
-
-    def _check(self) -> str:
         digest = hashlib.sha256((self.path / CONFIG).read_bytes())
-        for name, entry in self.entries.items():
-            digest.update(f"{name} {entry.dtype} {entry.shape}".encode())
-            for first, last in row_slices(entry):
-                count = (last - first) * entry.row_items
-                items = self._file.read(name, first * entry.row_items, count)
-                digest.update(items.view(torch.uint8).numpy().data)
-                rows = items.reshape(last - first, -1)
-                require_finite(f"{self._file.path}: tensor '{name}'", rows, first)
+        with kept_memory(), ThreadPoolExecutor(num_cores()) as pool:
+            for part in pool.map(self._digest, self.entries.values()):
+                digest.update(part)
         return digest.hexdigest()
+
+    def _digest(self, entry: TensorEntry) -> bytes:
+        """Hash one tensor; see `check`."""
+        digest = hashlib.sha256(f"{entry.name} {entry.dtype} {entry.shape}".encode())
+        for first, last in row_slices(entry):
+            count = (last - first) * entry.row_items
+            items = self._file.read(entry.name, first * entry.row_items, count)
+            digest.update(items.view(torch.uint8).numpy().data)
+            rows = items.reshape(last - first, -1)
+            require_finite(f"{self._file.path}: tensor '{entry.name}'", rows, first)
+        return digest.digest()
 
 
 def scale_of(config: Mapping[str, Any], key: str) -> tuple[int, float]:

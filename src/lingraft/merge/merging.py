@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from ..errors import VerifyError
 from ..models import ModelFolder
 from ..store import Draft
+from ..threads import num_cores
 from .adapter import Adapter
 from .settings import MergeFacts
 from .sizes import parse_size
 from .sums import Sums
 from .targets import Plan, plan_targets, require_linear
-from .threads import num_cores
 from .verify import Comparison, check_names, compare
 from .writing import forget_shards, plan_files, write_configs, write_shards
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import torch
 
 from ..errors import InputError
 from ..models import ModelFolder
 from ..nf4 import Packed, quantize
-from ..weights import TensorEntry, require_finite, row_slices, torch_dtype
+from ..weights import TensorEntry, is_finite, require_finite, row_slices, torch_dtype
 from .adapter import Adapter
 from .fold import expert_columns, fold, packed_items, with_magnitude
 from .places import Change, LowRank
@@ -92,9 +92,11 @@ class Sums:
         """Give rows [first, last) merged: float32, or as stored if nothing changes."""
         if target.change is None:
             return self._base(target, prepared, first, last)
-        rows = self.replaced(target, prepared, first, last)
         factors = prepared.factors
-        if factors is not None:
+        rows = self._replaced(target, prepared, first, last)
+        if factors is None:
+            rows = rows.float()
+        else:
             rows = fold(rows, factors.left[first:last], factors.right, factors.scale)
             if prepared.stretch is not None:
                 rows = rows * prepared.stretch
@@ -104,9 +106,12 @@ class Sums:
 
     def replaced(self, target: Target, prepared: Prepared, first: int, last: int) -> torch.Tensor:
         """Give rows [first, last) in float32: the base's, or those that replace them."""
+        return self._replaced(target, prepared, first, last).float()
+
+    def _replaced(self, target: Target, prepared: Prepared, first: int, last: int) -> torch.Tensor:
         whole = target.change.whole if target.change is not None else None
         if whole is None:
-            return self._base(target, prepared, first, last).float()
+            return self._base(target, prepared, first, last)
         entry = target.part.entry
         begin, count = whole.first + first * entry.row_items, (last - first) * entry.row_items
         return self._adapter.items(whole.name, begin, count).reshape(last - first, *entry.shape[1:])
@@ -125,22 +130,19 @@ class Sums:
         with torch.no_grad():
             rows = self.merged(target, prepared.result(), first, last)
             stored = rows.to(torch_dtype(target.entry.dtype))
-            if stored.is_floating_point() and not _sum(stored).isfinite():
-                self._require_finite(target.entry, rows, stored, first)
+            if not is_finite(stored):
+                self._refuse(target.entry, rows, first)
             return stored
 
-    def _require_finite(
-        self, entry: TensorEntry, rows: torch.Tensor, stored: torch.Tensor, first: int
-    ) -> None:
-        """Refuse numbers that are not finite; a sum may also have left the range without one."""
+    def _refuse(self, entry: TensorEntry, rows: torch.Tensor, first: int) -> NoReturn:
+        """Refuse numbers that are not finite, in the sum or in what is stored of it."""
         require_finite(f"{self._model.path}: tensor '{entry.name}', merged", rows, first)
-        if not stored.isfinite().all():
-            raise InputError(
-                f"{self._model.path}: tensor '{entry.name}', merged, holds "
-                f"{float(rows.abs().max()):.4g}, more than {entry.dtype} can.",
-                effect="It would be stored as infinite.",
-                way_out="Ask for another storage: --dtype bfloat16.",
-            )
+        raise InputError(
+            f"{self._model.path}: tensor '{entry.name}', merged, holds "
+            f"{float(rows.abs().max()):.4g}, more than {entry.dtype} can.",
+            effect="It would be stored as infinite.",
+            way_out="Ask for another storage: --dtype bfloat16.",
+        )
 
     def _base(self, target: Target, prepared: Prepared, first: int, last: int) -> torch.Tensor:
         """Read rows [first, last) of the base: as stored, or in float32 as NF4 gives them back."""
@@ -184,7 +186,7 @@ class Sums:
         left, right, scale, _ = prepared.factors
         squares = torch.zeros(target.entry.shape[1])
         for first, last in row_slices(target.entry):
-            rows = self.replaced(target, prepared, first, last)
+            rows = self._replaced(target, prepared, first, last)
             squares += fold(rows, left[first:last], right, scale).square().sum(0)
         return squares.sqrt()
 
@@ -192,11 +194,6 @@ class Sums:
         part = target.part
         whole = self._model.read(part.stored, part.first, part.entry.num_items)
         return quantize(whole.reshape(part.entry.shape))
-
-
-def _sum(numbers: torch.Tensor) -> torch.Tensor:
-    """Add up numbers of any float dtype; one that is not finite makes the sum so."""
-    return (numbers.float() if numbers.itemsize == 1 else numbers).sum(dtype=torch.float32)
 
 
 def _is_replaced(target: Target) -> bool:

@@ -27,13 +27,13 @@ import torch
 from torch.nn.functional import linear
 
 from ..models import ModelFolder
+from ..threads import kept_memory
 from ..weights import row_slices
 from .fold import is_linear
 from .layout import find_shared, is_mixtral
 from .streamed import cannot_compare, routers, stream_model
 from .sums import Prepared, Sums
 from .targets import Plan, Target
-from .threads import torch_threads
 
 __all__ = ["TOLERANCE", "Comparison", "check_names", "compare", "fixed_prompts"]
 
@@ -87,7 +87,7 @@ def compare(
     config = _read_config(merged)
     choices: list[torch.Tensor] = []
     expected: dict[str, torch.Tensor] = {}
-    with torch.no_grad(), torch_threads(1), ThreadPoolExecutor(jobs) as pool:
+    with torch.no_grad(), kept_memory(), ThreadPoolExecutor(jobs) as pool:
         prompts = fixed_prompts(_vocab_size(config))
         for body in bodies:
             report(f"running base and adapter on {prompts.numel()} tokens ({body} body)")

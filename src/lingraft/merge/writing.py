@@ -21,10 +21,10 @@ from ..manifest import file_sha256
 from ..models import INDEX, TOKENIZER_FILES, ModelFolder, plan_shards, write_index
 from ..progress import Progress
 from ..store import Draft, link_or_copy, require_space, write_json
+from ..threads import kept_memory
 from ..weights import TensorEntry, fill_shard, finish_shard, row_slices, shard_header
 from .sums import Sums
 from .targets import Plan, Target
-from .threads import kept_memory
 
 __all__ = [
     "Shard",
