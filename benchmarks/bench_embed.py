@@ -8,7 +8,7 @@ Data:  a base model folder, the extended tokenizer's folder, and a token folder 
        candidates see the same sequences in the same order; a seed decides the order, the draws
        of methods that draw, and snippets.
 Run:   python benchmarks/bench_embed.py --model runs/demo/15-base --tokenizer runs/demo/30-tokenizer
-       --data runs/demo/50-encode --zh zh-news,zh-reviews --en en-docs --out FOLDER
+       --data runs/demo/35-encode --zh zh-news,zh-reviews --en en-docs --out FOLDER
 Row:   bench, model, method, head_method, seed, rows_s, points (step, bpb of each set, loss,
        time_s of the training alone), steps, tokens a step, device, versions. A line each in
        FOLDER/rows.jsonl, written as soon as it is known; a run that is called again with the same

@@ -147,7 +147,7 @@ class _Worker:
 
     def _identity(self, stage: Stage) -> Identity:
         settings = self._recipe.section(stage.name)
-        inputs = {name: self._made[name].manifest.digest for name in stage.takes}
+        inputs = {name: made.manifest.digest for name, made in self._taken(stage).items()}
         for name, found in settings.outside().items():
             inputs[name] = self._hashes.of(found) if isinstance(found, Path) else found
         return Identity(
@@ -158,6 +158,11 @@ class _Worker:
             inputs=inputs,
         )
 
+    def _taken(self, stage: Stage) -> dict[str, Artefact]:
+        """Give what a stage reads, with what its settings ask for."""
+        also = self._recipe.section(stage.name).also_takes()
+        return {name: self._made[name] for name in (*stage.takes, *also)}
+
     def _make(self, stage: Stage, identity: Identity, final: Path) -> Artefact:
         self._reporter.note(f"{stage.folder}: {stage.does}")
         begin_s = time.monotonic()
@@ -165,7 +170,7 @@ class _Worker:
         if draft.is_sealed:
             return draft.finish()
         code = stage.load()
-        inputs = {name: self._made[name] for name in stage.takes}
+        inputs = self._taken(stage)
         try:
             facts = code(self._recipe.section(stage.name), inputs, draft)
         except LingraftError as error:

@@ -168,3 +168,7 @@ class StageSettings(Settings):
     def outside(self) -> dict[str, Path | str]:
         """What the stage reads that no other stage made: name -> path to hash, or a version."""
         return {}
+
+    def also_takes(self) -> tuple[str, ...]:
+        """Stages whose artefacts these settings need, beside those that the stage always takes."""
+        return ()

@@ -31,7 +31,7 @@ class Stage:
     """Orders the folders of a run."""
     version: int
     takes: tuple[str, ...]
-    """Stages whose artefacts it reads."""
+    """Stages whose artefacts it always reads; settings may ask for more (`also_takes`)."""
     does: str
     """One line for people."""
     resumable: bool = False
@@ -66,16 +66,16 @@ STAGES: tuple[Stage, ...] = (
     Stage("base", 15, 2, ("corpus",), "read or train the base model", resumable=True),
     Stage("vocab", 20, 2, ("corpus", "base"), "search vocabularies, choose one by ALP"),
     Stage("tokenizer", 30, 1, ("corpus", "base", "vocab"), "extend the tokenizer and prove it"),
+    Stage("encode", 35, 2, ("corpus", "tokenizer"), "turn text into token files", resumable=True),
     Stage("embed", 40, 2, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
-    Stage("encode", 50, 2, ("corpus", "tokenizer"), "turn text into token files", resumable=True),
     Stage("train", 60, 2, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
     Stage("merge", 70, 2, ("embed", "train"), "fold the adapter into the weights", resumable=True),
-    Stage("evals", 80, 1, ("corpus", "base", "embed", "merge"), "bits per byte, continuations"),
+    Stage("evals", 80, 2, ("corpus", "base", "embed", "merge"), "bits per byte, continuations"),
     Stage(
         "report",
         90,
         3,
-        ("corpus", "base", "vocab", "tokenizer", "embed", "encode", "train", "merge", "evals"),
+        ("corpus", "base", "vocab", "tokenizer", "encode", "embed", "train", "merge", "evals"),
         "report.html and the model card",
     ),
 )

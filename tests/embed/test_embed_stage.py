@@ -8,7 +8,9 @@ import pytest
 import torch
 from artefacts import empty_draft, make_artefact
 from pydantic import ValidationError
+from token_files import write_folder
 
+from lingraft.bases import read_base
 from lingraft.embed.settings import EmbedFacts, EmbedSettings
 from lingraft.embed.stage import run
 from lingraft.errors import InputError
@@ -124,7 +126,6 @@ def test_normal_rows_differ_between_the_two_matrices(
     [
         ({"method": "meen"}, "method 'meen': unknown"),
         ({"head_method": "distil"}, "makes no output rows"),
-        ({"method": "frequency"}, "needs counts, which a recipe has only after this stage"),
         ({"method": "normal", "options": {"std": -1}}, "std = -1; expected more than 0, up to 100"),
         ({"head_method": "normal", "head_options": {"std": 1e9}}, "std = 1000000000.0; expected"),
     ],
@@ -132,6 +133,31 @@ def test_normal_rows_differ_between_the_two_matrices(
 def test_a_recipe_is_told_what_its_methods_lack(settings: dict[str, Any], what: str) -> None:
     with pytest.raises(ValidationError, match=what):
         EmbedSettings.model_validate(settings)
+
+
+def test_methods_that_look_at_text_wait_for_the_encoded_text(
+    tmp_path: Path, inputs: dict[str, Artefact]
+) -> None:
+    assert EmbedSettings().also_takes() == ()
+    settings = EmbedSettings(method="frequency")
+    assert settings.also_takes() == EmbedSettings(head_method="headdistil").also_takes()
+    assert settings.also_takes() == ("encode",)
+
+    def encode(path: Path) -> Facts:
+        digest = read_base(str(inputs["tokenizer"].path)).digest
+        byte_ids = SentencePieces.read(MIXTRAL).spell("鑫")
+        docs = [[1, byte_ids[0], byte_ids[0], 32_000, 2]]
+        write_folder(path, {"zh-train": docs}, digest, vocab_size=32_004)
+        return Facts()
+
+    encoded = make_artefact(tmp_path, "35-encode", encode)
+    model, facts = expand(tmp_path, inputs | {"encode": encoded}, settings)
+    assert facts.method == "frequency"
+    rows = model.tensor(INPUT)
+    parts = rows[SentencePieces.read(MIXTRAL).spell("鑫")]
+    weights = torch.linalg.lstsq(parts.T, rows[32_000]).solution
+    assert weights.sum() == pytest.approx(1, abs=1e-4)
+    assert weights[0] < 0.9 * weights[1]  # seen more often than the other bytes
 
 
 def test_rows_of_a_recipe_can_be_padded(tmp_path: Path, inputs: dict[str, Artefact]) -> None:

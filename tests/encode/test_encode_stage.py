@@ -50,7 +50,7 @@ def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
 
 
 def test_documents_are_whole_with_bos_and_eos(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
-    draft = empty_draft(tmp_path, "50-encode")
+    draft = empty_draft(tmp_path, "35-encode")
     facts = run(EncodeSettings(), inputs, draft)
     pieces = SentencePieces.read(MIXTRAL)
     file = open_tokens(draft.path / "mix-train.npy")
@@ -63,7 +63,7 @@ def test_documents_are_whole_with_bos_and_eos(tmp_path: Path, inputs: dict[str, 
 
 
 def test_sizes_in_bytes_stand_beside(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
-    draft = empty_draft(tmp_path, "50-encode")
+    draft = empty_draft(tmp_path, "35-encode")
     facts = run(EncodeSettings(), inputs, draft)
     sizes = np.load(draft.path / "mix-train.bytes.npy")
     assert sizes.tolist() == [13, 18, 20]
@@ -71,7 +71,7 @@ def test_sizes_in_bytes_stand_beside(tmp_path: Path, inputs: dict[str, Artefact]
 
 
 def test_bos_and_eos_can_be_left_out(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
-    draft = empty_draft(tmp_path, "50-encode")
+    draft = empty_draft(tmp_path, "35-encode")
     run(EncodeSettings(append_eos=False, prepend_bos=False), inputs, draft)
     first = open_tokens(draft.path / "mix-train.npy").doc(0).tolist()
     assert first == SentencePieces.read(MIXTRAL).encode(TEXTS[0])

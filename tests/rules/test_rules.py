@@ -36,7 +36,17 @@ HEAVY = {
     "tensorboard",
 }
 MAY_BE_HEAVY = {
-    *("jit", "nf4", "nf4_triton", "losses", "training", "scoring", "checkpoints", "ranks")
+    *(
+        "jit",
+        "nf4",
+        "nf4_triton",
+        "losses",
+        "threads",
+        "training",
+        "scoring",
+        "checkpoints",
+        "ranks",
+    )
 }
 
 

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from ..errors import UsageError
 from ..manifest import Facts
 from ..settings import StageSettings
-from .methods import INPUT_DEFAULT, OUTPUT_DEFAULT, Role, check_ranges, find_method
+from .methods import INPUT_DEFAULT, METHODS, OUTPUT_DEFAULT, Role, check_ranges, find_method
 
 __all__ = ["EmbedFacts", "EmbedSettings", "Option", "ProbeCurve"]
 
@@ -40,16 +40,16 @@ class EmbedSettings(StageSettings):
         )
         for role, name, options in roles:
             try:
-                method = find_method(name, role)
-                check_ranges(method, options)
+                check_ranges(find_method(name, role), options)
             except UsageError as error:
                 raise ValueError(error.what) from None
-            if method.needs:
-                raise ValueError(
-                    f"method {name!r} needs {' and '.join(method.needs)}, which a recipe has only "
-                    "after this stage; use lingraft embed expand"
-                )
         return self
+
+    def also_takes(self) -> tuple[str, ...]:
+        """The token folder, for methods that look at text; others do not wait for it."""
+        names = (self.method, self.head_method)
+        needs = {need for name in names for need in METHODS[name].needs}
+        return ("encode",) if needs & {"counts", "tokens", "auxiliary"} else ()
 
 
 class ProbeCurve(Facts):

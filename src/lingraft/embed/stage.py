@@ -20,7 +20,9 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         InputError: The base model and its tokenizer do not belong together.
     """
     assert isinstance(settings, EmbedSettings), "embed.run got another stage's settings"
-    source = read_source(inputs["base"].path, inputs["tokenizer"].path)
+    encoded = inputs.get("encode")
+    tokens = encoded.path if encoded is not None else None
+    source = read_source(inputs["base"].path, inputs["tokenizer"].path, tokens=tokens)
     choice = Choice(
         settings.method,
         settings.head_method,
