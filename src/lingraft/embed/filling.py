@@ -38,6 +38,7 @@ __all__ = ["TIE_STEP", "Filled", "check_options", "fill_rows", "mean_of_all"]
 
 TIE_STEP = 0.1
 _CHUNK = 1 << 9
+_FIRST = 16  # bytes of a row
 
 
 @dataclass(frozen=True)
@@ -171,10 +172,13 @@ def _refuse_broken(rows_ND: torch.Tensor, added: Added, name: str) -> None:
 
 def _equal_rows(rows_ND: torch.Tensor, among: Sequence[int]) -> list[list[int]]:
     """Group rows that are the same bit by bit; groups of one are left out."""
-    groups: dict[bytes, list[int]] = defaultdict(list)
+    bytes_NB = rows_ND.contiguous().view(torch.uint8).numpy()
+    alike: dict[bytes, list[int]] = defaultdict(list)
     for n in among:
-        content = rows_ND[n].contiguous().view(torch.uint8).numpy().tobytes()
-        groups[hashlib.blake2b(content, digest_size=16).digest()].append(n)
+        alike[bytes_NB[n, :_FIRST].tobytes()].append(n)  # few rows are worth a look at the rest
+    groups: dict[bytes, list[int]] = defaultdict(list)
+    for n in (n for some in alike.values() if len(some) > 1 for n in some):
+        groups[hashlib.blake2b(bytes_NB[n], digest_size=16).digest()].append(n)
     return [group for group in groups.values() if len(group) > 1]
 
 
