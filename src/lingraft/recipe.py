@@ -111,7 +111,7 @@ def find_problems(recipe: Recipe) -> list[Problem]:
         *_lengths(recipe),
         *_reused_runs(recipe),
         *_sources(recipe),
-        *_packages(),
+        *_packages(recipe.train.trackers),
     ]
 
 
@@ -216,8 +216,10 @@ def _sources(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _packages() -> list[Problem]:
+def _packages(trackers: Sequence[str]) -> list[Problem]:
     """Missing packages are told before hours of work, not after."""
-    missing = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
-    text = "is needed by a run and not installed: pip install 'lingraft[train]'."
-    return [Problem("package", repr(name), text) for name in missing]
+    needed = dict.fromkeys(_NEEDED, "'lingraft[train]'")
+    needed = {name: name for name in trackers} | needed
+    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    text = "is needed by a run and not installed: pip install"
+    return [Problem("package", repr(name), f"{text} {needed[name]}.") for name in missing]

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from .bases import BaseTokenizer, SentencePieceBase, locate_tokenizer
 from .errors import InputError, UsageError
 
-__all__ = ["SpecialPiece", "adds_bos", "find_bos", "find_eos"]
+__all__ = ["Bounds", "SpecialPiece", "adds_bos", "find_bos", "find_bounds", "find_eos"]
 
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 _FORMS = ("tokenizer.json", "tokenizer.model")
@@ -22,6 +22,16 @@ class SpecialPiece(NamedTuple):
     id: int
     source: str
     """The file that says so."""
+
+
+class Bounds(NamedTuple):
+    """Ids around a document that is scored: something must stand before its first token."""
+
+    begin_id: int
+    """BOS where the tokenizer adds it by itself, else EOS: in packed training text the document
+    before ends with it."""
+    end_id: int
+    """EOS."""
 
 
 def find_eos(name: str, base: BaseTokenizer) -> SpecialPiece:
@@ -81,6 +91,21 @@ def adds_bos(name: str, base: BaseTokenizer) -> bool:
         if isinstance(said, bool):
             return said
     return isinstance(base, SentencePieceBase) and base.pieces.bos_id >= 0
+
+
+def find_bounds(name: str, base: BaseTokenizer) -> Bounds:
+    """Find what stands before and after a document that is scored.
+
+    Args:
+        name: What `base` was read from, see `bases.read_base`.
+        base: The tokenizer.
+
+    Raises:
+        InputError: A configuration is no JSON, or names a piece that is not in the vocabulary.
+        UsageError: Nothing tells which piece is EOS, or BOS where it is added.
+    """
+    end_id = find_eos(name, base).id
+    return Bounds(find_bos(name, base).id if adds_bos(name, base) else end_id, end_id)
 
 
 def _find(name: str, base: BaseTokenizer, kind: str) -> SpecialPiece | None:

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import hashlib
 import math
+import resource
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ from .ranks import ONE, Ranks
 from .schedules import Schedule, share_of_peak
 from .store import Draft
 
-__all__ = ["Group", "LoopPlan", "StepLog", "fit", "learning_rate"]
+__all__ = ["Group", "LoopPlan", "StepLog", "fit", "learning_rate", "memory_told"]
 
 _BEGINS_ANEW = "A run with other settings begins anew, from step 0: its checkpoints are its own."
 
@@ -144,9 +146,23 @@ def fit(
             if is_asked and not (plan.is_last and local + 1 == plan.steps):
                 ranks.wait()
                 raise _stopped(step)
-            progress.advance(per_step, f"loss {log.loss:.3f}")
+            progress.advance(per_step, _told(log, parameters[0].device))
     ranks.wait()
     return losses
+
+
+def _told(log: StepLog, device: torch.device) -> str:
+    return f"step {log.step + 1:,}, loss {log.loss:.3f}, {memory_told(device)}"
+
+
+def memory_told(device: torch.device) -> str:
+    """Tell a GPU's memory in use and its most so far, or the most that this process had."""
+    if device.type == "cuda":
+        now, most = torch.cuda.memory_allocated(device), torch.cuda.max_memory_allocated(device)
+        return f"GPU {now / 1e9:.1f} GB, most {most / 1e9:.1f} GB"
+    unit = 1 if sys.platform == "darwin" else 1024  # getrusage(2): KiB on Linux
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return f"memory {most / 1e9:.1f} GB at most"
 
 
 def _take_step(

@@ -2,17 +2,16 @@
 
 import pytest
 import torch
-from small_tokenizers import build
 from token_files import token_file
 
 from lingraft.base.pretrain import build_model, model_config, plan_of, published_tensors, step_of
 from lingraft.base.settings import ModelShape, PretrainSettings
 from lingraft.mixture import Mixture
-from lingraft.pieces import SentencePieces
+from lingraft.special import Bounds
 
-PIECES = SentencePieces(build())
+BOUNDS = Bounds(1, 2)
 SHAPE = ModelShape(
-    vocab_size=len(PIECES.pieces),
+    vocab_size=272,
     hidden_size=8,
     intermediate_size=6,
     num_hidden_layers=2,
@@ -22,14 +21,14 @@ SHAPE = ModelShape(
     max_position_embeddings=32,
     rope_theta=5e5,
 )
-CONFIG = model_config(SHAPE, PIECES)
+CONFIG = model_config(SHAPE, BOUNDS)
 
 
 def test_the_config_means_to_transformers_what_the_shape_says() -> None:
     config = build_model(CONFIG, 0).config
     assert config.rope_parameters["rope_theta"] == 5e5
     assert (config.num_local_experts, config.num_experts_per_tok) == (4, 2)
-    assert (config.bos_token_id, config.eos_token_id) == (PIECES.bos_id, PIECES.eos_id)
+    assert (config.bos_token_id, config.eos_token_id) == BOUNDS
     assert config.head_dim == 4
 
 
@@ -60,7 +59,7 @@ def test_the_plan_counts_tokens_of_a_step() -> None:
 def test_a_step_reads_isolated_documents_as_if_each_stood_alone() -> None:
     docs = [[1, 9, 8, 7, 2], [1, 6, 2], [1, 5, 4, 9, 3, 2]]
     wide = SHAPE.model_copy(update={"hidden_size": 16, "intermediate_size": 16})  # for the kernel
-    model = build_model({**model_config(wide, PIECES), "initializer_range": 0.3}, 0)
+    model = build_model({**model_config(wide, BOUNDS), "initializer_range": 0.3}, 0)
     nats = 0.0
     for doc in docs:
         loss = model(torch.tensor([doc]), labels=torch.tensor([doc]), use_cache=False).loss

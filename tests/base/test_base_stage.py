@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import torch
 from artefacts import empty_draft, make_artefact
-from pico import save_mixtral
+from byte_recipes import END_ID, write_byte_tokenizer
+from pico import save_llama, save_mixtral
 from safetensors.torch import save_file
 from small_tokenizers import build
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -201,3 +202,29 @@ def test_a_hub_model_is_fetched_and_linked(
     facts = run(BaseSettings(model="hub:owner/name", revision="v1"), inputs, draft)
     check_linked(draft, facts, folder)
     assert asked == [("hub:owner/name", "v1")]
+
+
+def test_a_fast_tokenizer_is_copied_as_it_is(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
+    folder, draft = tmp_path / "model", empty_draft(tmp_path, "15-base")
+    folder.mkdir()
+    save_llama(folder, vocab_size=264)
+    write_byte_tokenizer(folder)
+    (draft.path / "tokenizer.model").touch()  # of a killed run with other files
+    run(BaseSettings(model=str(folder)), inputs, draft)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        assert (draft.path / name).read_bytes() == (folder / name).read_bytes()
+    assert not (draft.path / "tokenizer.model").exists()
+
+
+def test_a_small_model_is_trained_on_a_fast_tokenizer_too(
+    tmp_path: Path, inputs: dict[str, Artefact]
+) -> None:
+    write_byte_tokenizer(tmp_path)
+    draft = empty_draft(tmp_path, "15-base")
+    settings = settings_of(
+        tmp_path, tokenizer=str(tmp_path), shape={**SHAPE, "vocab_size": END_ID + 1}
+    )
+    run(settings, inputs, draft)
+    config = json.loads((draft.path / "config.json").read_text())
+    assert (config["bos_token_id"], config["eos_token_id"]) == (END_ID, END_ID)
+    assert len(AutoTokenizer.from_pretrained(draft.path)) == END_ID + 1

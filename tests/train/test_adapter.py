@@ -48,13 +48,13 @@ def test_names_are_the_classic_ones_of_every_expert(folder: ModelFolder) -> None
 
 
 def test_the_config_says_dropout_0_and_no_path() -> None:
-    config = adapter_config(LORA)
+    config = adapter_config(LORA, ["q_proj", "w2"])
     assert config["lora_dropout"] == 0.0
     assert config["base_model_name_or_path"] == ""
     assert (config["r"], config["lora_alpha"]) == (4, 12.0)
-    assert config["target_modules"] == LORA.targets
+    assert config["target_modules"] == ["q_proj", "w2"]
     assert config["modules_to_save"] == ["embed_tokens", "lm_head"]
-    assert adapter_config(LORA, rows=False)["modules_to_save"] is None
+    assert adapter_config(LORA, ["q_proj"], rows=False)["modules_to_save"] is None
 
 
 DENSE = LoraSettings(rank=4, alpha=12.0, targets=["q_proj", "o_proj", "up_proj"])
@@ -100,7 +100,7 @@ def test_plain_peft_loads_it_and_says_the_same(
         tmp_path / "adapter_model.safetensors",
         metadata={"format": "pt"},
     )
-    config = adapter_config(lora, bool(built.rows))
+    config = adapter_config(lora, built.roles, bool(built.rows))
     (tmp_path / "adapter_config.json").write_text(json.dumps(config))
     base = load_causal_lm(tmp_path / "base")
     untrained = base(input_ids=IDS).logits.detach()

@@ -14,6 +14,7 @@ from lingraft.models import ModelFolder, load_causal_lm
 from lingraft.nf4 import round_trip
 from lingraft.train.build import Built, build
 from lingraft.train.settings import LoraSettings
+from lingraft.train.storage import bytes_per_parameter
 
 IDS = torch.arange(24).view(2, 12) * 11
 LORA = LoraSettings(rank=4, alpha=8.0, dropout=0.0)
@@ -71,6 +72,30 @@ def test_the_packed_body_takes_little_more_than_four_bits_a_parameter(folder: Mo
     size_bytes = 2 * 536 + 2 * 272 + 12 * 1_064
     bits = make(folder, quantize="nf4").bits_per_frozen_parameter
     assert bits == 8 * size_bytes / (2 * 1_024 + 2 * 512 + 12 * 2_048)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "dtype", "rest"), [("nf4", "bfloat16", 2.0), ("none", "float32", 4.0)]
+)
+def test_every_class_of_parameters_tells_what_it_takes(
+    folder: ModelFolder, quantize: str, dtype: str, rest: float
+) -> None:
+    # As above: 512 + 16 + 4 + 4 bytes for 1,024 numbers, 272 for 512, 1,064 for 2,048.
+    packed = quantize == "nf4"
+    assert bytes_per_parameter(make(folder, quantize=quantize, dtype=dtype)) == {
+        "attention": (2 * 536 + 2 * 272) / 3_072 if packed else rest,
+        "experts": 1_064 / 2_048 if packed else rest,
+        "adapters": 4.0,
+        "embed_tokens and lm_head": 4.0,
+        "routers, norms and biases": rest,
+    }
+
+
+def test_a_dense_models_maps_are_a_class_too(tmp_path: Path) -> None:
+    built = make(save_llama(tmp_path, tie_word_embeddings=True), DENSE, rows="none")
+    found = bytes_per_parameter(built)
+    assert list(found)[:2] == ["attention", "dense maps"]
+    assert found["embed_tokens and lm_head"] == 4.0  # frozen ones too
 
 
 def test_what_is_trained_is_the_adapters_and_both_embeddings_in_float32(

@@ -136,6 +136,20 @@ def test_shares_that_round_leave_no_step_out() -> None:
     assert [(first, steps) for _, first, steps in planned(s, 5)] == [(0, 2), (2, 3)]
 
 
+def test_a_phase_may_be_as_long_as_its_tokens() -> None:
+    # A step is 2 x 16 tokens: 65 of them take 3 steps.
+    phases = [phase("added", tokens=65), phase("lora", frac=0.5), phase("base")]
+    s = settings(phases=phases, micro_batch_size=2, seq_len=16)
+    assert [(first, steps) for _, first, steps in planned(s, 10)] == [(0, 3), (3, 5), (8, 2)]
+    with pytest.raises(UsageError, match=r"shares come to 1\.5"):
+        plan_phases(s, 3)
+
+
+def test_a_phase_has_a_share_or_tokens() -> None:
+    with pytest.raises(ValueError, match="both frac and tokens"):
+        settings(phases=[phase("lora", frac=0.5, tokens=100)])
+
+
 @pytest.mark.parametrize(
     ("fracs", "message"),
     [
@@ -163,6 +177,7 @@ def test_a_phase_without_a_step_is_refused() -> None:
         ({"added_lr": 0.1}, True),
         ({"phases": "rows-first"}, True),
         ({"phases": [phase("lora")]}, False),
+        ({"phases": [phase("lora", "added", "base", added_lr=0.1)]}, True),
         ({"phases": [phase("lora", "base-input", "added-input")]}, False),
         ({"phases": [phase("base-output", "added-input")]}, True),
     ],
@@ -214,6 +229,8 @@ def test_rates_come_from_the_phase_or_from_the_nearest_setting(tmp_path: Path) -
     assert rates(settings(embed_lr=0.2)) == [0.1, 0.2, 0.2]
     assert rates(settings(embed_lr=0.2, added_lr=0.3)) == [0.1, 0.2, 0.3]
     assert rates(settings(embed_lr=0.2, added_lr=0.3), lr=0.4) == [0.4, 0.4, 0.4]
+    assert rates(settings(embed_lr=0.2, added_lr=0.3), lr=0.4, added_lr=0.5) == [0.4, 0.4, 0.5]
+    assert rates(settings(added_lr=0.3), embed_lr=0.6) == [0.1, 0.6, 0.6]
 
 
 def test_a_phase_that_would_train_nothing_is_refused(tmp_path: Path) -> None:

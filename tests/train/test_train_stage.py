@@ -13,16 +13,18 @@ import torch
 from artefacts import SEED, make_artefact
 from pico import SIZES, save_mixtral
 from safetensors.torch import load_file
+from training_runs import KilledError, curve, open_train_draft, settings, train
 
 from lingraft.errors import InputError, LingraftError, StoppedError, UsageError
-from lingraft.manifest import Facts, Identity
+from lingraft.manifest import Facts
 from lingraft.models import ModelFolder, load_causal_lm
-from lingraft.progress import Progress, SilentReporter
+from lingraft.progress import Progress
 from lingraft.ranks import Ranks
 from lingraft.shards import write_tokens
-from lingraft.store import Artefact, Draft, open_draft
+from lingraft.store import Artefact
 from lingraft.train import stage
 from lingraft.train.curve import Curve
+from lingraft.train.data import Data
 from lingraft.train.phases import plan_phases
 from lingraft.train.settings import (
     GuardSettings,
@@ -30,100 +32,13 @@ from lingraft.train.settings import (
     LoraSettings,
     PhaseSettings,
     TrainFacts,
-    TrainSettings,
 )
-from lingraft.train.trainer import Data, Trainer
-
-SETTINGS: dict[str, Any] = {
-    "mixture": ["1:zh", "0.5:en"],
-    "seq_len": 16,
-    "micro_batch_size": 2,
-    "max_steps": 6,
-    "lr": 1e-2,
-    "dtype": "float32",
-    "lora": LoraSettings(rank=4, alpha=8.0, dropout=0.1),
-    "eval_every": 4,
-    "eval_docs": 2,
-    "checkpoint_every": 2,
-}
-
-
-def settings(**changes: Any) -> TrainSettings:
-    return TrainSettings(**{**SETTINGS, **changes})
-
-
-def write_set(folder: Path, name: str, first: int, num_valid: int = 3) -> None:
-    """Documents that count upwards from `first`: easy to learn."""
-    for split, num_docs in (("train", 12), ("valid", num_valid)):
-        docs = [[1, *range(first + n, first + n + 20), 2] for n in range(num_docs)]
-        write_tokens(folder / f"{name}-{split}.npy", docs, SIZES["vocab_size"])
-        np.save(folder / f"{name}-{split}.bytes.npy", np.full(num_docs, 60, np.uint32))
-
-
-@pytest.fixture(scope="module")
-def inputs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Artefact]:
-    folder = tmp_path_factory.mktemp("run")
-
-    def fill_embed(path: Path) -> Facts:
-        save_mixtral(path)
-        return Facts()
-
-    def fill_encode(path: Path) -> Facts:
-        write_set(path, "zh", 10)
-        write_set(path, "en", 100)
-        write_set(path, "high", 265)
-        write_set(path, "empty", 200, num_valid=0)
-        return Facts()
-
-    return {
-        "embed": make_artefact(folder, "40-embed", fill_embed),
-        "encode": make_artefact(folder, "50-encode", fill_encode),
-    }
-
-
-def open_train_draft(folder: Path, s: TrainSettings) -> Draft:
-    identity = Identity(
-        stage="train",
-        stage_version=1,
-        settings=s.model_dump(mode="json"),
-        seed=SEED,
-        inputs={},
-    )
-    return open_draft(folder / "60-train", identity, SilentReporter(), resumable=True)
-
-
-def train(folder: Path, inputs: dict[str, Artefact], s: TrainSettings) -> Artefact:
-    draft = open_train_draft(folder, s)
-    return draft.seal(stage.run(s, inputs, draft), {})
-
-
-def curve(artefact: Artefact) -> list[dict[str, Any]]:
-    lines = artefact.file("curve.jsonl").read_text().splitlines()
-    return [json.loads(line) for line in lines]
+from lingraft.train.trainer import Trainer
 
 
 @pytest.fixture(scope="module")
 def trained(inputs: dict[str, Artefact], tmp_path_factory: pytest.TempPathFactory) -> Artefact:
     return train(tmp_path_factory.mktemp("trained"), inputs, settings())
-
-
-class KilledError(Exception):
-    """Stands for SIGKILL."""
-
-
-@pytest.fixture
-def kill_after(monkeypatch: pytest.MonkeyPatch) -> dict[str, int]:
-    """Raise once the curve has got its row of `kill["step"]`."""
-    kill = {"step": -1}
-    put = Curve.put
-
-    def dying_put(self: Curve, row: dict[str, Any]) -> None:
-        put(self, row)
-        if row["step"] == kill["step"]:
-            raise KilledError
-
-    monkeypatch.setattr(Curve, "put", dying_put)
-    return kill
 
 
 def test_the_curve_has_a_row_a_step_and_validations_where_they_are_due(trained: Artefact) -> None:
@@ -445,12 +360,12 @@ def test_a_phase_with_a_mixture_of_its_own_begins_it_and_the_others_go_on(
     s = settings(phases=PHASES)
     data = Data(s, inputs["encode"], SEED)
     phases = plan_phases(s, 6)
-    places = [data.place(phases, step) for step in range(6)]
-    assert [place for _, place in places] == [0, 1, 0, 1, 2, 3]
-    own = [mixture is not data.mixture for mixture, _ in places]
-    assert own == [False, False, True, True, False, False]
+    read = [data.stretches(phases, step, 2) for step in range(6)]
+    shared = [data.mixture.stretches(step, 2) for step in range(4)]
+    assert [read[step] for step in (0, 1, 4, 5)] == shared
+    assert [name for name, _ in read[2] + read[3]] == ["en"] * 4
     with pytest.raises(AssertionError, match="step 6 is in no phase"):
-        data.place(phases, 6)
+        data.batch(phases, 6, 2)
 
 
 @pytest.mark.parametrize(("action", "steps"), [("warn", 6), ("stop", 4)])
@@ -487,7 +402,7 @@ def test_the_trained_model_ends_its_documents(tmp_path: Path) -> None:
         save_mixtral(path)
         return Facts()
 
-    encode = make_artefact(tmp_path, "50-encode", fill_encode)
+    encode = make_artefact(tmp_path, "35-encode", fill_encode)
     embed = make_artefact(tmp_path, "40-embed", fill_embed)
     s = settings(mixture=["4:short"], max_steps=40, eval_every=40)
     artefact = train(tmp_path, {"encode": encode, "embed": embed}, s)

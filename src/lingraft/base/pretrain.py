@@ -17,7 +17,7 @@ import torch
 
 from ..losses import linear_cross_entropy
 from ..mixture import Mixture
-from ..pieces import SentencePieces
+from ..special import Bounds
 from ..training import Group, LoopPlan
 from .settings import ModelShape, PretrainSettings
 
@@ -26,14 +26,14 @@ __all__ = ["build_model", "group_of", "model_config", "plan_of", "published_tens
 _BETA2 = 0.95  # in a few hundred steps a longer memory is still all warm-up
 
 
-def model_config(shape: ModelShape, pieces: SentencePieces) -> dict[str, Any]:
+def model_config(shape: ModelShape, bounds: Bounds) -> dict[str, Any]:
     """Give the content of `config.json`, in the keys of the published one."""
     return {
         "architectures": ["MixtralForCausalLM"],
         "attention_dropout": 0.0,
-        "bos_token_id": pieces.bos_id,
+        "bos_token_id": bounds.begin_id,
         "dtype": "float32",
-        "eos_token_id": pieces.eos_id,
+        "eos_token_id": bounds.end_id,
         "head_dim": shape.head_dim or shape.hidden_size // shape.num_attention_heads,
         "hidden_act": "silu",
         "hidden_size": shape.hidden_size,

@@ -74,7 +74,7 @@ class BaseSettings(StageSettings):
     revision: str = "main"
     """Commit, tag or branch of a hub model."""
     tokenizer: str = ""
-    """SentencePiece file; by default the model folder's own `tokenizer.model`."""
+    """A `tokenizer.model` or `tokenizer.json`, or a folder of one; by default the model folder."""
     shape: ModelShape | None = None
     """Sizes of the model: needed by `pretrain`, and by `lingraft check` for estimates."""
     pretrain: PretrainSettings | None = None

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from ..bases import find_tokenizer_file, read_base
 from ..documents import read_documents
 from ..encoder import FastEncoder
 from ..errors import InputError
@@ -16,13 +17,13 @@ from ..fast import write_tokenizer
 from ..hub import fetch_snapshot
 from ..mixture import Mixture
 from ..models import INDEX, SINGLE, ModelFolder, TensorEntry, plan_shards, write_index, write_shard
-from ..pieces import SentencePieces
 from ..settings import StageSettings
 from ..shards import TokenFile, open_tokens, write_tokens
 from ..sources import is_hub_source, locate_source
+from ..special import Bounds, find_bounds
 from ..store import Artefact, Draft, link_or_copy, write_json
 from ..training import fit
-from .fetch import MODEL_FILES, check_model
+from .fetch import FAST_FILES, MODEL_FILES, check_model, files_beside
 from .pretrain import build_model, group_of, model_config, plan_of, published_tensors, step_of
 from .settings import BaseFacts, BaseSettings, ModelShape, PretrainSettings
 
@@ -43,7 +44,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     losses: list[float] = []
     train_tokens = 0
     if settings.pretrain and settings.shape:
-        write_tokenizer(locate_source(settings.tokenizer).read_bytes(), draft.path)
+        _place_tokenizer(find_tokenizer_file(settings.tokenizer), draft.path)
         losses = _pretrain(settings.pretrain, settings.shape, inputs["corpus"], draft)
         train_tokens = len(losses) * settings.pretrain.batch_size * settings.pretrain.seq_len
     else:
@@ -64,13 +65,12 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
 
 
 def _link_model(settings: BaseSettings, draft: Draft) -> None:
-    """Link the weights; tokenizer files are made anew, so that all of them say the same."""
+    """Link the weights and place the tokenizer."""
     if is_hub_source(settings.model):
         folder = fetch_snapshot(settings.model, "model", settings.revision, MODEL_FILES)
     else:
         folder = locate_source(settings.model)
-    source = settings.tokenizer
-    tokenizer = locate_source(source) if source else folder / "tokenizer.model"
+    tokenizer = find_tokenizer_file(settings.tokenizer or str(folder))
     model = check_model(folder, tokenizer)
     for former in draft.path.glob("*.safetensors"):
         former.unlink()  # a killed run may have linked those of another revision
@@ -83,23 +83,35 @@ def _link_model(settings: BaseSettings, draft: Draft) -> None:
         (draft.path / name).unlink(missing_ok=True)
         if (folder / name).is_file():
             shutil.copyfile(folder / name, draft.path / name)
-    write_tokenizer(tokenizer.read_bytes(), draft.path)
+    _place_tokenizer(tokenizer, draft.path)
+
+
+def _place_tokenizer(tokenizer: Path, folder: Path) -> None:
+    """Write a tokenizer.model in every form, all made from it; copy a fast tokenizer's files."""
+    for former in ("tokenizer.model", *FAST_FILES):
+        (folder / former).unlink(missing_ok=True)
+    if tokenizer.suffix != ".json":
+        write_tokenizer(tokenizer.read_bytes(), folder)
+        return
+    for name, path in files_beside(tokenizer).items():
+        shutil.copyfile(path, folder / name)
 
 
 def _pretrain(
     settings: PretrainSettings, shape: ModelShape, corpus: Artefact, draft: Draft
 ) -> list[float]:
     """Train the model and write it; return the loss of every step."""
-    pieces = SentencePieces.read(draft.path / "tokenizer.model")
-    if shape.vocab_size != len(pieces.pieces):
+    base = read_base(str(draft.path))
+    if shape.vocab_size != base.size:
         raise InputError(
             f"base.shape.vocab_size = {shape.vocab_size}, base.tokenizer has "
-            f"{len(pieces.pieces)} pieces; expected as many.",
-            way_out=f"Set base.shape.vocab_size to {len(pieces.pieces)}.",
+            f"{base.size} pieces; expected as many.",
+            way_out=f"Set base.shape.vocab_size to {base.size}.",
         )
-    config = model_config(shape, pieces)
+    bounds = find_bounds(str(draft.path), base)
+    config = model_config(shape, bounds)
     names = dict.fromkeys(settings.sets)
-    files = {name: _encode(corpus, name, pieces, draft) for name in names}
+    files = {name: _encode(corpus, name, bounds, base.size, draft) for name in names}
     mixture = Mixture(
         files,
         [f"1:{name}" for name in settings.sets],
@@ -118,12 +130,14 @@ def _pretrain(
     )
     _write_model(published_tensors(model), int(settings.max_shard_mb * 2**20), draft.path)
     write_json(draft.path / "config.json", config)
-    generation = {"bos_token_id": pieces.bos_id, "eos_token_id": pieces.eos_id}
+    generation = {"bos_token_id": bounds.begin_id, "eos_token_id": bounds.end_id}
     write_json(draft.path / "generation_config.json", generation)
     return losses
 
 
-def _encode(corpus: Artefact, name: str, pieces: SentencePieces, draft: Draft) -> TokenFile:
+def _encode(
+    corpus: Artefact, name: str, bounds: Bounds, num_pieces: int, draft: Draft
+) -> TokenFile:
     """Encode a set's training split into scratch; done anew after a kill, it takes seconds."""
     encoder = FastEncoder.read(draft.path / "tokenizer.json")
     texts = (doc.text for doc in read_documents(corpus.file(f"{name}-train.jsonl")))
@@ -134,10 +148,10 @@ def _encode(corpus: Artefact, name: str, pieces: SentencePieces, draft: Draft) -
         with draft.progress(f"encode {name}", num_docs, "docs") as progress:
             while batch := list(islice(texts, _BATCH_DOCS)):
                 for ids in encoder.encode_batch(batch):
-                    yield [pieces.bos_id, *ids, pieces.eos_id]
+                    yield [bounds.begin_id, *ids, bounds.end_id]
                 progress.advance(len(batch))
 
-    write_tokens(target, docs(), len(pieces.pieces))
+    write_tokens(target, docs(), num_pieces)
     return open_tokens(target)
 
 

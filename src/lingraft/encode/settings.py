@@ -13,8 +13,8 @@ class EncodeSettings(StageSettings):
 
     append_eos: bool = True
     """End each document with EOS; without it a model never learns to stop."""
-    prepend_bos: bool = True
-    """Begin each document with BOS, as Mixtral saw its own training text."""
+    prepend_bos: bool | None = None
+    """Begin each document with BOS; by default where the tokenizer adds it, as Mixtral's does."""
 
 
 class EncodedSplit(Facts):

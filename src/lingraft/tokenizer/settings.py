@@ -16,8 +16,8 @@ class TokenizerSettings(StageSettings):
     """How the extended tokenizer is checked."""
 
     check_docs: Annotated[int, Field(ge=1)] = 2_000
-    """Training documents of each set, besides all of validation, on which the SentencePiece
-    model, the fast tokenizer and the base are compared."""
+    """Training documents of each set, besides all of validation, on which all forms of the
+    extended tokenizer, and the base, are compared."""
 
 
 class Efficiency(Facts):
@@ -33,12 +33,14 @@ class TokenizerFacts(Facts):
     """What the tokenizer stage made and proved."""
 
     base_size: int
+    missing_bytes: int = 0
+    """Bytes that the base has no piece for; they were added before the pieces."""
     added_pieces: int
     size: int
     efficiency: dict[str, Efficiency]
     """By corpus set."""
     num_texts_compared: int
-    """Texts on which SentencePiece and the fast tokenizer agreed, token by token."""
+    """Texts on which all forms of the tokenizer agreed, token by token."""
     num_texts_unchanged: int
     """Texts without the new scripts, encoded exactly as by the base."""
     unreachable_pieces: int

@@ -11,7 +11,7 @@ Source of the format: PEFT's checkpoint format (huggingface.co/docs/peft, develo
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -43,11 +43,12 @@ def adapter_tensors(
     }
 
 
-def adapter_config(lora: LoraSettings, rows: bool = True) -> dict[str, Any]:
+def adapter_config(lora: LoraSettings, roles: Iterable[str], rows: bool = True) -> dict[str, Any]:
     """What PEFT needs to know to load the adapter.
 
     Args:
         lora: How it was trained.
+        roles: Of the linear maps that carry an adapter.
         rows: Whether embed_tokens and lm_head are in it.
     """
     return {
@@ -64,7 +65,7 @@ def adapter_config(lora: LoraSettings, rows: bool = True) -> dict[str, Any]:
         "fan_in_fan_out": False,
         "inference_mode": True,
         "init_lora_weights": True,
-        "target_modules": list(lora.targets),
+        "target_modules": list(roles),
         "modules_to_save": ["embed_tokens", "lm_head"] if rows else None,
     }
 

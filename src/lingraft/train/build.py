@@ -13,7 +13,7 @@ shows it.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -139,10 +139,10 @@ def build(
             needs, or there are no added rows to train.
     """
     config = _read_config(folder)
-    roles = count_roles(folder.weight_map, lora.targets, config)
+    roles = count_roles(folder.weight_map, lora.roles(config.model_type), config)
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    builder = _Builder(folder, lora, quantize == "nf4", getattr(torch, dtype), seed, device)
+    builder = _Builder(folder, lora, roles, quantize == "nf4", getattr(torch, dtype), seed, device)
     for number, layer in enumerate(model.model.layers):
         builder.replace_linears(layer, f"model.layers.{number}")
         if config.model_type == "mixtral":
@@ -220,12 +220,14 @@ class _Builder:
         self,
         folder: ModelFolder,
         lora: LoraSettings,
+        roles: Collection[str],
         quantize_body: bool,
         dtype: torch.dtype,
         seed: int,
         device: torch.device,
     ) -> None:
-        self._folder, self._lora, self._quantize_body = folder, lora, quantize_body
+        self._folder, self._lora, self._roles = folder, lora, roles
+        self._quantize_body = quantize_body
         self._dtype, self._device = dtype, device
         self._generator = torch.Generator().manual_seed(seed)
         self._unused = set(folder.weight_map)
@@ -310,7 +312,7 @@ class _Builder:
         return QLoraStack(frozen, pairs, self._lora.dropout)
 
     def _pair(self, frozen: FrozenStack, published: str) -> LoraPair | None:
-        if published.rpartition(".")[2] not in self._lora.targets:
+        if published.rpartition(".")[2] not in self._roles:
             return None
         outputs, inputs = frozen.part_shape
         pair = LoraPair(

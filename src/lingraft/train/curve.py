@@ -1,4 +1,4 @@
-"""The curve of a run, a row a step, as a file that survives a kill, and for TensorBoard."""
+"""The curve of a run, a row a step, as a file that survives a kill, and for trackers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from torch.utils.tensorboard import SummaryWriter
-
 from ..errors import InputError
 from ..store import write_text
+from .trackers import Trackers
 
 __all__ = ["Curve"]
 
@@ -20,33 +19,36 @@ _TITLES = {
     "valid": "valid_bpb",
     "valid_nats": "valid_nats_per_token",
     "experts": "experts",
+    "replay": "replay_share",
 }
-"""Key of a row -> how TensorBoard's cards begin."""
+"""Key of a row -> how trackers' names of its numbers begin."""
 
 _WAY_OUT = "The draft was damaged: delete its folder and run again."
 
 
 class Curve:
-    """`curve.jsonl`, row n after n steps, and the same numbers for TensorBoard.
+    """`curve.jsonl`, row n after n steps, and the same numbers for trackers.
 
     After a kill, steps since the last checkpoint come again: a row replaces itself and all
     that followed it.
     """
 
-    def __init__(self, folder: Path, *, writes: bool = True) -> None:
+    def __init__(
+        self, folder: Path, trackers: Trackers | None = None, *, writes: bool = True
+    ) -> None:
         """Read what a former run left; half a row at its end is cut off.
 
         Args:
             folder: Of the artefact.
+            trackers: Told what is written.
             writes: Whether rows are written; of many processes, one does.
 
         Raises:
             InputError: A row is missing or damaged.
         """
         self._writes = writes
+        self._trackers = trackers or Trackers()
         self._path = folder / "curve.jsonl"
-        self._folder = folder / "tensorboard"
-        self._writer: SummaryWriter | None = None
         data = self._path.read_bytes() if self._path.is_file() else b""
         *lines, partial = data.split(b"\n")
         self.rows: list[dict[str, Any]] = [self._read(n, line) for n, line in enumerate(lines)]
@@ -73,8 +75,7 @@ class Curve:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._writer:
-            self._writer.close()
+        self._trackers.close()
 
     def put(self, row: dict[str, Any]) -> None:
         """Write row `row["step"]` as the last one."""
@@ -91,7 +92,7 @@ class Curve:
             self._refuse_gap(step)
             write_text(self._path, "".join(map(_line, self.rows)))
             self._is_whole = True
-        self._show(row)
+        self._trackers.put(dict(_scalars(row)), step)
 
     def finish(self, steps: int) -> list[dict[str, Any]]:
         """Give all rows, from 0 to `steps`."""
@@ -119,12 +120,6 @@ class Curve:
                 way_out=_WAY_OUT,
             )
         return dict(row)
-
-    def _show(self, row: dict[str, Any]) -> None:
-        if self._writer is None:
-            self._writer = SummaryWriter(str(self._folder), purge_step=row["step"])
-        for tag, value in _scalars(row):
-            self._writer.add_scalar(tag, value, row["step"])
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ ours: a tenth each, and four tenths for everything.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -75,15 +76,16 @@ def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
     wanted = settings.phases
     if isinstance(wanted, str):
         wanted = [_preset(trains, frac, settings.rows) for trains, frac in _PRESETS[wanted]]
-    open_ended = [n for n, phase in enumerate(wanted) if phase.frac is None]
-    total = sum(phase.frac or 0.0 for phase in wanted)
+    shares = [_share(phase, settings.batch_size * settings.seq_len, steps) for phase in wanted]
+    open_ended = [n for n, share in enumerate(shares) if share is None]
+    total = sum(share or 0.0 for share in shares)
     if len(open_ended) > 1 or (not open_ended and abs(total - 1) > 1e-6) or total > 1 + 1e-6:
         raise UsageError(
             f"train.phases: shares come to {total:g}, and {len(open_ended)} phases have none; "
             "expected 1, or less and one phase without.",
-            way_out="Leave `frac` out of one phase; it takes what is left.",
+            way_out="Leave `frac` and `tokens` out of one phase; it takes what is left.",
         )
-    counts = [round((phase.frac or 0.0) * steps) for phase in wanted]
+    counts = [round((share or 0.0) * steps) for share in shares]
     last = open_ended[0] if open_ended else len(wanted) - 1
     counts[last] = steps - sum(counts[:last]) - sum(counts[last + 1 :])
     if min(counts) < 1:
@@ -94,6 +96,13 @@ def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
         )
     firsts = [sum(counts[:n]) for n in range(len(counts))]
     return [Phase(*phase) for phase in zip(wanted, firsts, counts, strict=True)]
+
+
+def _share(phase: PhaseSettings, tokens_per_step: int, steps: int) -> float | None:
+    """Give a phase's share of the steps; None where it takes what is left."""
+    if phase.tokens is None:
+        return phase.frac
+    return math.ceil(phase.tokens / tokens_per_step) / steps
 
 
 def _preset(trains: list[Part], frac: float | None, rows: str) -> PhaseSettings:
@@ -115,7 +124,7 @@ def needs_border(settings: TrainSettings, phases: Sequence[Phase]) -> bool:
     """Tell whether base rows and added rows must be parameters of their own."""
     if settings.rows == "added" or settings.added_lr is not None:
         return True
-    return any(_is_partial(phase.settings.trains) for phase in phases)
+    return any(p.settings.added_lr or _is_partial(p.settings.trains) for p in phases)
 
 
 def _is_partial(trains: Sequence[Part]) -> bool:
@@ -162,11 +171,12 @@ def count_trained(
 
 
 def _groups(built: Built, settings: TrainSettings, phase: Phase) -> list[Group]:
-    trains, lr, decay = phase.settings.trains, phase.settings.lr, settings.weight_decay
-    embed_lr = lr or settings.embed_lr or settings.lr
-    added_lr = lr or settings.added_lr or embed_lr
+    own, trains, decay = phase.settings, phase.settings.trains, settings.weight_decay
+    lr = own.lr or settings.lr
+    embed_lr = own.embed_lr or own.lr or settings.embed_lr or settings.lr
+    added_lr = own.added_lr or own.embed_lr or own.lr or settings.added_lr or embed_lr
     candidates = [
-        Group("lora", built.lora if "lora" in trains else {}, lr or settings.lr, decay),
+        Group("lora", built.lora if "lora" in trains else {}, lr, decay),
         Group("embed", _rows(built.embed, trains, "base"), embed_lr, decay),
         Group("added", _rows(built.added, trains, "added"), added_lr, decay),
     ]

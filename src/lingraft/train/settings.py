@@ -22,6 +22,8 @@ __all__ = [
     "MixedPart",
     "Part",
     "PhaseSettings",
+    "ReplayRaise",
+    "TrackerName",
     "TrainFacts",
     "TrainSettings",
     "is_trained",
@@ -29,13 +31,17 @@ __all__ = [
 
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
+TrackerName = Literal["tensorboard", "trackio", "wandb"]
 
 
 Role = Literal[
-    "q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3", "gate_proj", "up_proj", "down_proj"
-]
+    "all", "q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3", "gate_proj", "up_proj",
+    "down_proj",
+]  # fmt: skip
 
+_ATTENTION: tuple[Role, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
 _EXPERT: tuple[Role, ...] = ("w1", "w2", "w3")
+_DENSE: tuple[Role, ...] = ("gate_proj", "up_proj", "down_proj")
 
 
 class LoraSettings(Settings):
@@ -44,22 +50,22 @@ class LoraSettings(Settings):
     rank: Positive = 64
     alpha: Annotated[float, Field(gt=0)] = 128.0
     dropout: Share = 0.05
-    targets: Annotated[list[Role], Field(min_length=1)] = [
-        "q_proj",
-        "k_proj",
-        "v_proj",
-        "o_proj",
-        "w1",
-        "w2",
-        "w3",
-    ]
+    targets: Annotated[list[Role], Field(min_length=1)] = ["all"]
     """Roles, in the published names (w1, w2, w3 in a Mixtral's experts; gate_proj, up_proj,
-    down_proj in a dense model); the router is not among them. w1 and w3 go with all of w1, w2
-    and w3 only: PEFT fuses the three when it loads an adapter of experts."""
+    down_proj in a dense model), or "all" of the model's; the router is not among them. w1 and w3
+    go with all of w1, w2 and w3 only: PEFT fuses the three when it loads an adapter of experts."""
+
+    def roles(self, model_type: str) -> list[Role]:
+        """Give the roles to adapt in a model of this type of transformers' configs."""
+        if self.targets != ["all"]:
+            return self.targets
+        return [*_ATTENTION, *(_EXPERT if model_type == "mixtral" else _DENSE)]
 
     @field_validator("targets")
     @classmethod
-    def _experts_are_whole(cls, targets: list[Role]) -> list[Role]:
+    def _go_together(cls, targets: list[Role]) -> list[Role]:
+        if "all" in targets and len(targets) > 1:
+            raise ValueError("'all' stands beside other roles. Leave it out, or the others.")
         missing = [role for role in _EXPERT if role not in targets]
         if missing and {"w1", "w3"} & set(targets):
             raise ValueError(
@@ -117,8 +123,14 @@ class PhaseSettings(Settings):
     trains: Annotated[list[Part], Field(min_length=1)]
     frac: Annotated[float, Field(gt=0, le=1)] | None = None
     """Share of the run's steps. One phase may leave it out, and takes what is left."""
+    tokens: Positive | None = None
+    """Tokens of the phase, instead of a share: as many steps as hold them."""
     lr: Annotated[float, Field(gt=0)] | None = None
     """Peak learning rate of all that the phase trains; None: those of `train`."""
+    embed_lr: Annotated[float, Field(gt=0)] | None = None
+    """That of rows, where it is another than the adapters'; by default `lr`."""
+    added_lr: Annotated[float, Field(gt=0)] | None = None
+    """That of added rows, where it is another than the base's; by default `embed_lr`."""
     mixture: Annotated[list[str], Field(min_length=1)] | None = None
     """A mixture of its own, begun at its beginning; None: that of `train`, gone on with."""
     total_tokens: Positive | None = None
@@ -132,8 +144,14 @@ class GuardSettings(Settings):
     """The set whose validation documents are watched, as `en`."""
     max_rise: Annotated[float, Field(gt=0)] = 0.05
     """Bits per byte above those before step 0 that are too many."""
-    action: Literal["warn", "stop"] = "warn"
-    """What follows: a note, or an end of training with what was learned so far."""
+    action: Literal["warn", "stop", "replay"] = "warn"
+    """What follows: a note; an end of training with what was learned so far; or more of the set:
+    `replay_frac` more of every step's sequences are taken from it until the end."""
+    replay_frac: Annotated[float, Field(gt=0, le=1)] = 0.1
+    """Share of a step's sequences that each such validation gives to the set, taken from the
+    mixture. Nothing of the mixture is skipped: it goes on more slowly, and is not finished."""
+    most_replay: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Where the raised share ends."""
 
 
 class TrainSettings(StageSettings):
@@ -193,6 +211,9 @@ class TrainSettings(StageSettings):
     guard: GuardSettings | None = None
     """A language that must not be forgotten; None: none is watched, beyond its curve."""
     launch: LaunchSettings = LaunchSettings()
+    trackers: Annotated[list[TrackerName], Field(exclude=True)] = ["tensorboard"]
+    """Who is told the numbers as they come: TensorBoard (files in the artefact), `trackio`,
+    `wandb`. No result depends on it, so another choice makes nothing stale."""
     eval_every: Positive = 500
     """Steps between validations (always also before step 0 and at the end)."""
     eval_docs: Positive = 200
@@ -221,6 +242,8 @@ class TrainSettings(StageSettings):
                     f"a phase trains {', '.join(left_out)}, which train.rows = '{rows}' leaves "
                     "out. Take them out of the phase, or change train.rows."
                 )
+            if phase.frac is not None and phase.tokens is not None:
+                raise ValueError("a phase has both frac and tokens. Leave one of them out.")
             if phase.total_tokens is not None and phase.mixture is None:
                 raise ValueError(
                     "a phase has total_tokens, which is of its own mixture, and no mixture. Name "
@@ -235,6 +258,11 @@ class TrainSettings(StageSettings):
             if phase.mixture:
                 parse_mixture(phase.mixture, phase.total_tokens)
         return self
+
+    @property
+    def batch_size(self) -> int:
+        """Sequences of a step, of all processes together."""
+        return self.micro_batch_size * self.accumulation * self.launch.processes
 
     @property
     def sets(self) -> list[str]:
@@ -256,6 +284,15 @@ class MixedPart(Facts):
     """Of the mixture's tokens, 0 to 1."""
 
 
+class ReplayRaise(Facts):
+    """From a step on, more of the guarded set was read."""
+
+    step: int
+    """Steps that were done."""
+    frac: float
+    """Share of the sequences, from there on."""
+
+
 class TrainFacts(Facts):
     """What training did."""
 
@@ -272,12 +309,18 @@ class TrainFacts(Facts):
     """What each phase trained, and for how many steps."""
     stopped_by_guard: bool = False
     """Whether the guard ended training before its last step."""
+    replay: list[ReplayRaise] = []
+    """When the guard had more of its set read, and how much."""
+    replayed_sequences: int = 0
+    """Sequences of the guarded set that were read beside the mixture."""
     frozen_parameters: int
     lora_modules: int
     """Linear maps that carry an adapter; equal to `lora_modules_expected` or training stops."""
     lora_modules_expected: int
     bits_per_frozen_parameter: float
     """Storage of the quantised body, constants included."""
+    bytes_per_parameter: dict[str, float] = {}
+    """What each class of parameters takes in memory, constants included."""
     first_loss: float
     """Mean loss of the first tenth of steps, nats per token."""
     final_loss: float

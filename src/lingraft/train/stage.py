@@ -19,9 +19,13 @@ from ..training import StepLog, fit
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, adapter_tensors
 from .build import Built, build
 from .curve import Curve
+from .data import Data
+from .guarding import GuardStopError
 from .phases import Phase, count_trained, cut_phases, needs_border, plan_phases
-from .settings import LaunchSettings, MixedPart, TrainFacts, TrainSettings
-from .trainer import Data, GuardStopError, Trainer, batch_size_of
+from .settings import LaunchSettings, MixedPart, ReplayRaise, TrainFacts, TrainSettings
+from .storage import bytes_per_parameter
+from .trackers import Trackers, open_trackers
+from .trainer import Trainer
 
 __all__ = ["run"]
 
@@ -49,8 +53,9 @@ def _train(
     device: torch.device,
     ranks: Ranks,
 ) -> TrainFacts:
+    trackers = _open_trackers(settings, draft) if ranks.is_first else None
     data = Data(settings, inputs["encode"], draft.seed)
-    steps = settings.max_steps or data.mixture.steps_per_pass(batch_size_of(settings))
+    steps = settings.max_steps or data.mixture.steps_per_pass(settings.batch_size)
     phases = plan_phases(settings, steps)
     built = build(
         ModelFolder(inputs["embed"].path),
@@ -66,28 +71,43 @@ def _train(
         built.recompute_activations()
     trainer = Trainer(settings, built, data, phases, device, ranks)
     draft.note(_describe(built, device, ranks, count_trained(built, settings, phases)))
+    stored = bytes_per_parameter(built)
+    shown = ", ".join(f"{name} {size:.3f}" for name, size in stored.items())
+    draft.note(f"bytes a parameter: {shown}")
     for line in [*data.mixture.table().splitlines(), *(p.told for p in phases if phases[1:])]:
         draft.note(line)
-    losses, rows, stopped = _fit_phases(trainer, phases, draft, ranks)
+    losses, rows, stopped = _fit_phases(trainer, phases, draft, ranks, trackers)
     if ranks.is_first:
         draft.set_aside("tensorboard/*")
         _write_adapter(built, settings, draft)
     phases = cut_phases(phases, len(losses))
     trained = count_trained(built, settings, phases)
-    return _facts(built, data.mixture.rows(), losses, rows, phases, trained, stopped)
+    facts = _facts(built, data.mixture.rows(), losses, rows, phases, trained)
+    return facts.model_copy(
+        update={
+            "bytes_per_parameter": stored,
+            "stopped_by_guard": stopped,
+            "replay": [ReplayRaise(step=step, frac=frac) for step, frac in data.raises],
+            "replayed_sequences": data.num_replayed(phases, len(losses), trainer.batch_size),
+        }
+    )
 
 
 def _fit_phases(
-    trainer: Trainer, phases: list[Phase], draft: Draft, ranks: Ranks
+    trainer: Trainer,
+    phases: list[Phase],
+    draft: Draft,
+    ranks: Ranks,
+    trackers: Trackers | None,
 ) -> tuple[list[float], list[dict[str, Any]], bool]:
     """Go through the phases; one that is done already only gives its parameters back."""
     losses: list[float] = []
     stopped = False
-    with Curve(draft.path, writes=ranks.is_first) as curve:
+    with Curve(draft.path, trackers, writes=ranks.is_first) as curve:
         ranks.wait()  # every process has read what a former run left
         if not curve.rows:
             curve.put(trainer.first_row(draft))
-        trainer.start(curve.rows[0], draft)
+        trainer.start(curve.rows, draft)
 
         def on_step(step: int, log: StepLog) -> None:
             if ranks.is_first:  # they go on from steps that are done anew, and from lost rows
@@ -95,7 +115,7 @@ def _fit_phases(
                     shutil.rmtree(draft.scratch / folder, ignore_errors=True)
             row = trainer.row(step + 1, log, curve.tokens(step))
             curve.put(row)
-            trainer.guard(row)
+            trainer.stop_if_asked()
 
         try:
             for number, phase in enumerate(phases):
@@ -112,6 +132,12 @@ def _fit_phases(
             stopped = True
             losses = [row["loss"] for row in curve.rows[1:]]
         return losses, curve.finish(len(losses)), stopped
+
+
+def _open_trackers(settings: TrainSettings, draft: Draft) -> Trackers:
+    config = {"seed": draft.seed, **settings.model_dump(mode="json")}
+    run = draft.final.parent.name
+    return open_trackers(settings.trackers, draft.path, draft.scratch, run, config, draft.note)
 
 
 def _choose_device(launch: LaunchSettings) -> torch.device:
@@ -155,7 +181,8 @@ def _write_adapter(built: Built, settings: TrainSettings, draft: Draft) -> None:
     tensors = adapter_tensors(built.pairs, built.rows)
     entries = [TensorEntry(name, "F32", tuple(t.shape)) for name, t in tensors.items()]
     write_shard(folder / ADAPTER_WEIGHTS, entries, lambda entry: tensors[entry.name])
-    write_json(folder / ADAPTER_CONFIG, adapter_config(settings.lora, bool(built.rows)))
+    config = adapter_config(settings.lora, built.roles, bool(built.rows))
+    write_json(folder / ADAPTER_CONFIG, config)
 
 
 def _facts(
@@ -165,7 +192,6 @@ def _facts(
     rows: list[dict[str, Any]],
     phases: list[Phase],
     trained: tuple[int, int],
-    stopped: bool,
 ) -> TrainFacts:
     tenth = math.ceil(len(losses) / 10)
     lora, embed = trained
@@ -180,7 +206,6 @@ def _facts(
         lora_parameters=lora,
         embed_parameters=embed,
         phases=[phase.told for phase in phases],
-        stopped_by_guard=stopped,
         frozen_parameters=built.frozen_parameters,
         lora_modules=sum(count.found for count in built.roles.values()),
         lora_modules_expected=sum(count.expected for count in built.roles.values()),

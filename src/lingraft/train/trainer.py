@@ -4,85 +4,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
-from ..errors import InputError, LingraftError, UsageError
+from ..errors import LingraftError, UsageError
 from ..losses import linear_cross_entropy
-from ..mixture import Batch, Mixture
-from ..parts import parse_part
+from ..mixture import Batch
 from ..progress import Progress
 from ..ranks import Ranks
-from ..rows import IGNORE, Int64, Stretch
+from ..rows import IGNORE, Int64
 from ..scoring import score_docs
-from ..shards import TokenFile, open_tokens
-from ..store import Artefact, Draft
+from ..store import Draft
 from ..training import Group, LoopPlan, StepLog
 from .audit import audit_gradients
 from .build import Built
+from .data import Data, describe_stretch
+from .guarding import Guard
 from .loads import Loads
 from .phases import Phase, group_parameters
 from .settings import TrainSettings
 
-__all__ = ["GuardStopError", "Trainer"]
-
-
-class GuardStopError(Exception):
-    """The guarded language got worse than it may; never leaves this stage."""
-
-
-@dataclass(frozen=True)
-class _ValidSet:
-    """Validation documents of one set: their ids, and their sizes in UTF-8 bytes."""
-
-    docs: list[npt.NDArray[np.int64]]
-    sizes_bytes: list[int]
-
-
-class Data:
-    """Mixtures of all phases, and validation documents of all sets."""
-
-    def __init__(self, settings: TrainSettings, encode: Artefact, seed: int) -> None:
-        """Open the token files.
-
-        Raises:
-            InputError: A file cannot be used, or a set has no validation documents.
-        """
-        self._settings, self._seed = settings, seed
-        self._files = {
-            name: open_tokens(encode.file(f"{name}-train.npy")) for name in settings.sets
-        }
-        self.mixture = self._open(settings.mixture, settings.total_tokens)
-        phases = settings.phases if isinstance(settings.phases, list) else []
-        self._own = {
-            n: self._open(phase.mixture, phase.total_tokens)
-            for n, phase in enumerate(phases)
-            if phase.mixture
-        }
-        self.valid = {name: _open_valid(encode, name, settings.eval_docs) for name in settings.sets}
-
-    def _open(self, parts: Sequence[str], total_tokens: int | None) -> Mixture:
-        s = self._settings
-        names = dict.fromkeys(parse_part(part).name for part in parts)
-        files: Mapping[str, TokenFile] = {name: self._files[name] for name in names}
-        return Mixture(
-            files, parts, s.seq_len, self._seed, total_tokens=total_tokens, documents=s.documents
-        )
-
-    def place(self, phases: Sequence[Phase], step: int) -> tuple[Mixture, int]:
-        """Give the mixture that a step of the run reads, and the step's number in it."""
-        shared = 0
-        for number, phase in enumerate(phases):
-            local = step - phase.first
-            if local < phase.steps:
-                own = self._own.get(number)
-                return (own, local) if own else (self.mixture, shared + local)
-            shared += 0 if number in self._own else phase.steps
-        raise AssertionError(f"step {step} is in no phase")
+__all__ = ["Trainer"]
 
 
 class Trainer:
@@ -104,7 +48,7 @@ class Trainer:
         """
         self._settings, self._built, self._data = settings, built, data
         self._phases, self._device, self._ranks = phases, device, ranks
-        self.batch_size = batch_size_of(settings)
+        self.batch_size = settings.batch_size
         self._last = phases[-1].first + phases[-1].steps
         if self.batch_size % ranks.count:
             raise UsageError(
@@ -114,7 +58,7 @@ class Trainer:
             )
         self._loads = Loads(built.model)
         self._targets: dict[int, int] = {}
-        self._start_bpb: dict[str, float] = {}
+        self._guard: Guard | None = None
         self._draft: Draft | None = None
 
     def groups(self, phase: Phase) -> list[Group]:
@@ -149,8 +93,7 @@ class Trainer:
 
     def backward(self, step: int) -> float:
         """Forward and backward of this process's share of a step; its share of the mean loss."""
-        mixture, place = self._data.place(self._phases, step)
-        batch = mixture.batch(place, self.batch_size)
+        batch = self._data.batch(self._phases, step, self.batch_size)
         self._targets = {step: _num_targets(batch.labels)}
         own = self.batch_size // self._ranks.count
         mine = Batch(*(a[self._ranks.rank * own : (self._ranks.rank + 1) * own] for a in batch))
@@ -203,9 +146,8 @@ class Trainer:
 
     def describe(self, step: int) -> str:
         """Tell which documents a step reads."""
-        mixture, place = self._data.place(self._phases, step)
-        stretches = mixture.stretches(place, self.batch_size)
-        return ", ".join(f"{name} documents {_documents(s)}" for name, s in stretches)
+        stretches = self._data.stretches(self._phases, step, self.batch_size)
+        return ", ".join(f"{name} documents {describe_stretch(s)}" for name, s in stretches)
 
     def validate(self, progress: Progress | None = None) -> dict[str, dict[str, float]]:
         """Bits per byte, and nats per token, of every set."""
@@ -227,12 +169,13 @@ class Trainer:
         _check_valid(row, "The expanded model, before any training, gives this: look at its rows.")
         return row
 
-    def start(self, first_row: Mapping[str, Any], draft: Draft) -> None:
-        """Remember what the guarded language was before step 0."""
-        self._start_bpb, self._draft = first_row["valid"], draft
+    def start(self, rows: Sequence[Mapping[str, Any]], draft: Draft) -> None:
+        """Begin, or go on, with the rows of the curve so far."""
+        self._draft = draft
+        self._guard = Guard(self._settings.guard, self._data.raises, rows, draft.note)
 
     def row(self, number: int, log: StepLog, former_tokens: int) -> dict[str, Any]:
-        """The curve's row after `number` steps, validated where it is due."""
+        """The curve's row after `number` steps, validated and guarded where it is due."""
         row: dict[str, Any] = {
             "step": number,
             "loss": log.loss,
@@ -249,32 +192,18 @@ class Trainer:
             )
             if loads := self._loads.told(self._ranks):
                 row["experts"] = loads
+        if self._guard:
+            self._guard.judge(row, is_last=number == self._last)
         return row
 
-    def guard(self, row: Mapping[str, Any]) -> None:
-        """Compare the guarded language with what it was.
+    def stop_if_asked(self) -> None:
+        """End training where the guard asked for it at the last row.
 
         Raises:
-            GuardStopError: It got worse than it may, and training shall end for it.
+            GuardStopError: It did.
         """
-        guard = self._settings.guard
-        if guard is None or "valid" not in row:
-            return
-        rise = row["valid"][guard.set] - self._start_bpb[guard.set]
-        if rise <= guard.max_rise or self._draft is None:
-            return
-        self._draft.note(
-            f"WARNING: '{guard.set}' is at {row['valid'][guard.set]:.4f} bits per byte after step "
-            f"{row['step']}, {rise:.4f} above its start (train.guard.max_rise = {guard.max_rise}): "
-            "more of it in train.mixture, or a lower rate, would keep it."
-        )
-        if guard.action == "stop":
-            raise GuardStopError
-
-
-def batch_size_of(settings: TrainSettings) -> int:
-    """Sequences of a step, of all processes together."""
-    return settings.micro_batch_size * settings.accumulation * settings.launch.processes
+        if self._guard:
+            self._guard.stop_if_asked()
 
 
 def _check_valid(row: Mapping[str, Any], way_out: str) -> None:
@@ -288,25 +217,5 @@ def _check_valid(row: Mapping[str, Any], way_out: str) -> None:
         )
 
 
-def _documents(stretch: Stretch) -> str:
-    ends = np.asarray(stretch.file.ends)
-    places = np.array([stretch.start, stretch.stop - 1], ends.dtype)
-    first, last = ends.searchsorted(places, "right").tolist()
-    return str(first) if first == last else f"{first}-{last}"
-
-
 def _num_targets(labels_BL: Int64) -> int:
     return int((labels_BL != IGNORE).sum())
-
-
-def _open_valid(encode: Artefact, name: str, max_docs: int) -> _ValidSet:
-    tokens = open_tokens(encode.file(f"{name}-valid.npy"))
-    sizes = np.load(encode.file(f"{name}-valid.bytes.npy"), allow_pickle=False)
-    if not tokens.num_docs:
-        raise InputError(
-            f"{encode.path}: set '{name}' has no validation documents; expected one or more.",
-            effect="Nobody would see what training does to it.",
-            way_out="Raise corpus.valid_frac, or take the set out of train.mixture.",
-        )
-    count = min(max_docs, tokens.num_docs)
-    return _ValidSet([tokens.doc(n) for n in range(count)], sizes[:count].tolist())

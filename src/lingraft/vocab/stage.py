@@ -29,7 +29,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         UsageError: No vocabulary has the size that the settings force.
     """
     assert isinstance(settings, VocabSettings), "vocab.run got another stage's settings"
-    base = read_base(str(inputs["base"].file("tokenizer.model")))
+    base = read_base(str(inputs["base"].path))
     alphabet = Alphabet(base, settings.scripts, settings.word_start)
     control = settings.size == 0  # the base as it is, scored
     options = GridOptions(
