@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lingraft.errors import InputError
-from lingraft.scoring import score_docs
+from lingraft.scoring import Watched, has_plain_head, score_docs
 
 
 class _Table(torch.nn.Module):
@@ -66,17 +66,28 @@ def test_windows_share_only_the_token_between_them() -> None:
     assert sorted(model.seen) == [[1, 2], [3, 4], [5, 0]]  # 0 is padding
 
 
+def test_a_stride_leaves_each_window_as_much_context_as_it_holds() -> None:
+    """Context 4, stride 2: the first window predicts 4 tokens, each other one 2 after 2 more."""
+    model = _uniform(9)
+    score = score_docs(model, [[1, 2, 3, 4, 5, 6, 7, 8]], [1], 4, stride=2)
+    assert sorted(model.seen) == [[1, 2, 3, 4], [3, 4, 5, 6], [5, 6, 7, 0]]  # 0 is padding
+    assert score.total_tokens == 7
+
+
 @settings(deadline=None)
 @given(
     docs=st.lists(st.lists(st.integers(0, 6), min_size=1, max_size=30), min_size=1, max_size=8),
     max_tokens=st.integers(1, 40),
+    stride=st.integers(1, 40),
 )
 def test_every_token_but_the_first_is_predicted_once(
-    docs: list[list[int]], max_tokens: int
+    docs: list[list[int]], max_tokens: int, stride: int
 ) -> None:
     generator = torch.Generator().manual_seed(3)
     logits = torch.randn(7, 7, generator=generator)
-    score = score_docs(_Table(logits), docs, [1] * len(docs), max_tokens)
+    stride = min(stride, max_tokens)
+    score = score_docs(_Table(logits), docs, [1] * len(docs), max_tokens, stride=stride)
+    assert sum(score.doc_nats) == pytest.approx(score.nats)
     nats = -torch.log_softmax(logits.double(), 1)
     expected = sum(float(nats[a, b]) for ids in docs for a, b in pairwise(ids))
     assert score.total_tokens == sum(len(ids) - 1 for ids in docs)
@@ -109,6 +120,41 @@ def test_no_text_is_refused(docs: list[list[int]]) -> None:
         score_docs(_uniform(), docs, [0] * len(docs), 8)
 
 
+def test_nats_of_each_document_are_its_own() -> None:
+    logits = torch.tensor([[0.0, math.log(3)], [0.0, 0.0]])
+    score = score_docs(_Table(logits), [[0, 1], [1], [0, 0, 1]], [1, 0, 1], 1)
+    own = [math.log(4 / 3), 0, math.log(4) + math.log(4 / 3)]
+    assert score.doc_nats == pytest.approx(own, rel=1e-6)
+
+
+def test_progress_may_count_tokens() -> None:
+    count = _Count()
+    score_docs(_uniform(), [[1, 2, 3, 1], [1, 2], [1]], [3, 3, 0], 2, count, count="tokens")
+    assert count.done == 4
+
+
+def test_a_watch_sees_every_token_with_its_rank() -> None:
+    logits = torch.tensor([[0.0, 1.0, 2.0]] * 3)  # 2 is the first choice, 0 the last
+    seen: list[Watched] = []
+    score_docs(_Table(logits), [[1, 2, 0, 1]], [1], 8, watch=seen.append)
+    assert seen[0].labels_N.tolist() == [2, 0, 1]
+    assert seen[0].ranks_N.tolist() == [0, 2, 1]
+    nats = -torch.log_softmax(logits[0], 0)[[2, 0, 1]]
+    assert seen[0].nats_N.tolist() == pytest.approx(nats.tolist())
+
+
+def test_a_logit_that_is_no_number_names_the_document() -> None:
+    model = _uniform()
+    model.embed.weight.data[3] = math.nan
+    with pytest.raises(InputError, match="the model: document 1: the logits of 1 of 4 tokens"):
+        score_docs(model, [[0, 1, 2], [0, 3, 1]], [1, 1], 1)
+
+
+def test_an_id_without_a_row_names_the_document() -> None:
+    with pytest.raises(InputError, match="document 0 holds id 4; the model has 4 rows"):
+        score_docs(_uniform(), [[1, 4]], [1], 8)
+
+
 def _mixtral() -> Any:
     from transformers import MixtralConfig, MixtralForCausalLM
 
@@ -137,3 +183,24 @@ def test_a_mixtral_scores_what_its_own_loss_says() -> None:
     assert score[1:3] == (10, 10)
     assert score.nats == pytest.approx(nats, rel=1e-5)
     assert score.bpb == pytest.approx(nats / math.log(2) / 10, rel=1e-5)
+
+
+@pytest.mark.parametrize("softcap", [None, 30.0])
+def test_a_head_that_caps_its_logits_is_not_plain_and_is_scored_as_it_is(
+    softcap: float | None,
+) -> None:
+    from transformers import Gemma2Config, Gemma2ForCausalLM
+
+    torch.manual_seed(0)
+    sizes: dict[str, Any] = {"num_hidden_layers": 1, "num_attention_heads": 2, "head_dim": 8}
+    sizes |= {"num_key_value_heads": 1, "hidden_size": 16, "intermediate_size": 24}
+    model = Gemma2ForCausalLM(
+        Gemma2Config(vocab_size=50, final_logit_softcapping=softcap, initializer_range=0.3, **sizes)
+    ).eval()
+    assert has_plain_head(model) is (softcap is None)
+    ids = torch.tensor([[1, 7, 8, 9, 30, 2]])
+    with torch.no_grad():
+        nats = model(ids, labels=ids).loss.item() * 5
+    for plain_head in {softcap is None, False}:
+        score = score_docs(model, ids.tolist(), [5], 16, plain_head=plain_head)
+        assert score.nats == pytest.approx(nats, rel=1e-5)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import cli_encode, cli_merge, cli_train
+from . import cli_bpb, cli_encode, cli_eval, cli_generate, cli_merge, cli_train
 from .cli_corpus import app as corpus_app
 from .cli_embed import app as embed_app
 from .cli_model import app as model_app
@@ -45,6 +45,9 @@ app = typer.Typer(
 cli_encode.register(app)
 cli_merge.register(app)
 cli_train.register(app)
+cli_bpb.register(app)
+cli_generate.register(app)
+cli_eval.register(app)
 app.add_typer(corpus_app, name="corpus")
 app.add_typer(vocab_app, name="vocab")
 app.add_typer(tokenizer_app, name="tokenizer")

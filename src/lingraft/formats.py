@@ -12,6 +12,7 @@ __all__ = [
     "show_change",
     "show_count",
     "show_fixed",
+    "show_points",
     "show_ratio",
     "show_setting",
     "show_share",
@@ -67,6 +68,14 @@ def show_change(frac: float) -> str:
     return ("+" if frac > 0 else _MINUS) + text
 
 
+def show_points(value: float, decimals: int = 2) -> str:
+    """A difference with its sign: +1.26, −0.30, ±0.00."""
+    text = f"{abs(value):.{decimals}f}"
+    if not float(text):
+        return f"±{text}"
+    return ("+" if value > 0 else _MINUS) + text
+
+
 def show_share(part: int, whole: int) -> str:
     """A share in percent with three figures, 12.3%; none of nothing is 0%."""
     if not part:
@@ -114,6 +123,7 @@ FILTERS = {
     "change": show_change,
     "count": show_count,
     "fixed": show_fixed,
+    "points": show_points,
     "ratio": show_ratio,
     "setting": show_setting,
     "share": show_share,

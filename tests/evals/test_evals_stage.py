@@ -13,7 +13,9 @@ from small_tokenizers import BY_HAND, build
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from lingraft.errors import InputError
-from lingraft.evals.generate import continue_prompt, seed_of
+from lingraft.evals.bits import BitsSettings
+from lingraft.evals.bitscommand import bits_per_byte
+from lingraft.evals.sampling import seed_of
 from lingraft.evals.settings import EvalsFacts, EvalsSettings
 from lingraft.evals.stage import run
 from lingraft.fast import write_tokenizer
@@ -94,6 +96,17 @@ def test_scores_are_those_of_the_models_own_loss(
     assert facts.scores["base"]["reviews"].bpb == pytest.approx(bits.item() / 8, rel=1e-5)
 
 
+def test_the_command_gives_the_recipes_figures(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
+    facts, _ = scored(tmp_path, inputs)
+    path = inputs["corpus"].file("news-valid.jsonl")
+    how = BitsSettings(max_tokens=SETTINGS.max_tokens, stride=SETTINGS.max_tokens, eos=True)
+    limit = SETTINGS.max_docs
+    for name, folder in (("base", inputs["base"].path), ("trained", inputs["merge"].path)):
+        (row,) = bits_per_byte([folder], [path], settings=how, limit=limit)
+        assert row["bpb"] == facts.scores[name]["news"].bpb
+        assert row["tokens"] == facts.scores[name]["news"].total_tokens
+
+
 def test_languages_pool_their_sets(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
     facts, _ = scored(tmp_path, inputs)
     news, reviews = facts.scores["base"]["news"], facts.scores["base"]["reviews"]
@@ -102,6 +115,24 @@ def test_languages_pool_their_sets(tmp_path: Path, inputs: dict[str, Artefact]) 
     weighed = news.bpb * news.size_bytes + reviews.bpb * reviews.size_bytes
     assert zh.bpb == pytest.approx(weighed / (news.size_bytes + reviews.size_bytes))
     assert facts.languages["base"]["en"] == facts.scores["base"]["docs"]
+
+
+def test_differences_to_the_base_have_an_interval(
+    tmp_path: Path, inputs: dict[str, Artefact]
+) -> None:
+    facts, _ = scored(tmp_path, inputs)
+    assert list(facts.differences) == ["expanded", "trained"]
+    news = facts.differences["trained"]["news"]
+    change = facts.scores["trained"]["news"].bpb - facts.scores["base"]["news"].bpb
+    assert news.bpb == pytest.approx(change)
+    assert news.low is not None
+    assert news.high is not None
+    assert news.low <= news.bpb <= news.high
+    one = facts.differences["trained"]["reviews"]  # one document has no spread
+    assert (one.low, one.high) == (None, None)
+    zh = facts.language_differences["trained"]["zh"]
+    change = facts.languages["trained"]["zh"].bpb - facts.languages["base"]["zh"].bpb
+    assert zh.bpb == pytest.approx(change)
 
 
 def test_files_say_what_the_facts_say(tmp_path: Path, inputs: dict[str, Artefact]) -> None:
@@ -144,32 +175,6 @@ def test_a_set_without_held_out_text_is_refused(
     corpus.facts["sets"]["empty"] = {"language": "zh"}
     with pytest.raises(InputError, match=r"0 bytes of text[\s\S]*valid_frac"):
         scored(tmp_path, inputs, EvalsSettings(sets=["empty"]))
-
-
-class _Parrot:
-    """A model that says the prompt and one token more."""
-
-    device = "cpu"
-
-    def generate(self, ids: torch.Tensor, **how: Any) -> torch.Tensor:
-        self.how = how
-        return torch.cat([ids, torch.randint(3, 259, (1, 1))], 1)
-
-
-def test_a_continuation_leaves_the_prompt_out_and_asks_for_pure_nucleus_sampling(
-    inputs: dict[str, Artefact],
-) -> None:
-    parrot, tokenizer = _Parrot(), AutoTokenizer.from_pretrained(inputs["base"].path)
-    one, same = (
-        continue_prompt(
-            parrot, tokenizer, "ab", seed=4, temperature=0.8, top_p=0.9, max_new_tokens=5
-        )
-        for _ in range(2)
-    )
-    assert one == same
-    assert "ab" not in one
-    assert parrot.how["top_k"] == 0
-    assert parrot.how["do_sample"] is True
 
 
 def test_seeds_differ_by_run_model_and_prompt() -> None:

@@ -71,6 +71,12 @@ def _score(bpb: float, docs: int = 20) -> dict[str, Any]:
     }
 
 
+def _difference(bpb: float, spread: float | None = 0.125) -> dict[str, float | None]:
+    if spread is None:
+        return {"bpb": bpb, "low": None, "high": None}
+    return {"bpb": bpb, "low": bpb - spread, "high": bpb + spread}
+
+
 def _efficiency(base: int, extended: int) -> dict[str, int]:
     return {
         "base_tokens": base,
@@ -136,6 +142,7 @@ FACTS: dict[str, dict[str, Any]] = {
             "zh-reviews": _efficiency(3_000, 1_600),
             "en-docs": _efficiency(500, 500),
         },
+        "missing_bytes": 0,
         "num_texts_compared": 6_060,
         "num_texts_unchanged": 2_020,
         "unreachable_pieces": 0,
@@ -185,6 +192,9 @@ FACTS: dict[str, dict[str, Any]] = {
         "embed_parameters": 6_760_320,
         "phases": ["lora + added + base: 4 steps"],
         "stopped_by_guard": False,
+        "replay": [],
+        "replayed_sequences": 0,
+        "bytes_per_parameter": {},
         "frozen_parameters": 2_247_776,
         "lora_modules": 112,
         "lora_modules_expected": 112,
@@ -211,6 +221,14 @@ FACTS: dict[str, dict[str, Any]] = {
         "scores": {m: {s: _score(b) for s, b in row.items()} for m, row in _BPB.items()},
         "languages": {
             m: {lang: _score(b, 40) for lang, b in row.items()} for m, row in _LANGUAGE_BPB.items()
+        },
+        "differences": {
+            "expanded": {s: _difference(0.5) for s in _BPB["base"]},
+            "trained": {s: _difference(-1.5) for s in _BPB["base"]},
+        },
+        "language_differences": {
+            "expanded": {lang: _difference(0.5, spread=None) for lang in _LANGUAGE_BPB["base"]},
+            "trained": {lang: _difference(-1.5) for lang in _LANGUAGE_BPB["base"]},
         },
         "samples": [
             {"prompt": prompt, "model": model, "text": text}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import xml.etree.ElementTree as ET
 
 import pytest
@@ -146,3 +147,16 @@ def test_names_from_data_are_escaped() -> None:
     )
     assert ET.fromstring(svg).get("aria-label") == '"<&'
     assert "<b>" not in svg
+
+
+def test_a_spread_is_drawn_around_the_end_of_its_bar() -> None:
+    bars = (Bar("a", 20.0, "20", (10.0, 30.0)), Bar("b", 10.0, "10"))
+    root = ET.fromstring(bar_chart([BarGroup("g", bars)], label="bars"))
+    rects = [float(r.get("width") or 0) for r in root.iter("rect")]
+    whiskers = [p.get("d") or "" for p in root.iter("path")]
+    assert rects[0] == pytest.approx(2 * rects[1], abs=0.1)
+    assert len(whiskers) == 1
+    begin, end = re.findall(r"M([\d.]+) [\d.]+H([\d.]+)", whiskers[0])[0]
+    left = 172
+    assert float(begin) - left == pytest.approx(rects[0] / 2, abs=0.1)
+    assert float(end) - left == pytest.approx(1.5 * rects[0], abs=0.1)

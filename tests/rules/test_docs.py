@@ -25,6 +25,8 @@ ENCODING = ROOT / "docs" / "encoding.md"
 MERGING = ROOT / "docs" / "merging.md"
 EMBEDDINGS = ROOT / "docs" / "embeddings.md"
 TRAINING = ROOT / "docs" / "training.md"
+EVALUATION = ROOT / "docs" / "evaluation.md"
+TEXTS = ROOT / "docs" / "evaluation-text.md"
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
@@ -41,7 +43,18 @@ def commands(path: Path) -> list[list[str]]:
 
 @pytest.mark.parametrize(
     "path",
-    [*READMES, VOCABULARY, TOKENIZERS, CORPUS, ENCODING, MERGING, EMBEDDINGS, TRAINING],
+    [
+        *READMES,
+        VOCABULARY,
+        TOKENIZERS,
+        CORPUS,
+        ENCODING,
+        MERGING,
+        EMBEDDINGS,
+        TRAINING,
+        EVALUATION,
+        TEXTS,
+    ],
     ids=lambda p: p.name,
 )
 def test_every_command_of_the_documents_is_understood(path: Path) -> None:

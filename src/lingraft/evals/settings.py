@@ -9,7 +9,7 @@ from pydantic import Field
 from ..manifest import Facts
 from ..settings import StageSettings
 
-__all__ = ["EvalsFacts", "EvalsSettings", "ModelScore", "Sample"]
+__all__ = ["BpbDifference", "EvalsFacts", "EvalsSettings", "ModelScore", "Sample"]
 
 Positive = Annotated[int, Field(ge=1)]
 
@@ -44,6 +44,15 @@ class ModelScore(Facts):
     """Tokens of the text alone, a character."""
 
 
+class BpbDifference(Facts):
+    """Bits per byte of a model less those of the base, on the same documents."""
+
+    bpb: float
+    low: float | None
+    """Lower end of the 95% interval, by a paired bootstrap over documents; None: one document."""
+    high: float | None
+
+
 class Sample(Facts):
     """One continuation."""
 
@@ -57,4 +66,7 @@ class EvalsFacts(Facts):
 
     scores: dict[str, dict[str, ModelScore]]
     languages: dict[str, dict[str, ModelScore]]
+    differences: dict[str, dict[str, BpbDifference]]
+    """To the base: model -> set -> difference."""
+    language_differences: dict[str, dict[str, BpbDifference]]
     samples: list[Sample]

@@ -7,16 +7,20 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..bases import read_base
 from ..documents import read_documents
 from ..encoder import FastEncoder
 from ..models import load_causal_lm
-from ..pieces import SentencePieces
 from ..progress import Progress
-from ..scoring import score_docs
+from ..scoring import Score, score_docs
 from ..settings import StageSettings
+from ..special import find_bounds
 from ..store import Artefact, Draft, write_json
-from .generate import continue_prompt, seed_of
-from .settings import EvalsFacts, EvalsSettings, ModelScore, Sample
+from .intervals import bits_difference
+from .sampling import Sampling, continue_prompt, seed_of
+from .settings import BpbDifference, EvalsFacts, EvalsSettings, ModelScore, Sample
 from .tally import Tally, pool
 
 __all__ = ["run"]
@@ -24,6 +28,7 @@ __all__ = ["run"]
 _MODELS = {"base": "base", "expanded": "embed", "trained": "merge"}
 """Name in the scores -> stage that made it."""
 
+_RESAMPLES = 2_000
 _Texts = Mapping[str, Sequence[str]]
 
 
@@ -39,17 +44,24 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     texts = {name: _read(inputs["corpus"], name, settings.max_docs) for name in names}
     languages = {name: str(sets[name]["language"]) for name in names}
     tallies: dict[str, dict[str, Tally]] = {}
+    nats: dict[str, dict[str, list[float]]] = {}
     samples: list[Sample] = []
     total_docs = sum(map(len, texts.values()))
     for model, stage in _MODELS.items():
         folder = inputs[stage].path
         loaded = load_causal_lm(folder)
         with draft.progress(f"score {model}", total_docs, "docs") as progress:
-            tallies[model] = _score(loaded, folder, texts, settings.max_tokens, progress)
+            scores = _score(loaded, folder, texts, settings.max_tokens, progress)
+        tallies[model] = {name: _tally(score, texts[name]) for name, score in scores.items()}
+        nats[model] = {name: list(score.doc_nats) for name, score in scores.items()}
         samples += _continue(loaded, model, folder, settings, draft)
+    by_set = _differences(nats, {name: [name] for name in names}, texts, draft.seed)
+    by_language = _differences(nats, _sets_by_language(languages), texts, draft.seed)
     facts = EvalsFacts(
         scores={m: {s: t.score() for s, t in by_set.items()} for m, by_set in tallies.items()},
         languages={m: _by_language(by_set, languages) for m, by_set in tallies.items()},
+        differences=by_set,
+        language_differences=by_language,
         samples=samples,
     )
     content = facts.model_dump(mode="json")
@@ -68,20 +80,50 @@ def _read(corpus: Artefact, name: str, max_docs: int) -> list[str]:
 
 def _score(
     model: Any, folder: Path, texts: _Texts, max_tokens: int, progress: Progress
-) -> dict[str, Tally]:
+) -> dict[str, Score]:
     """Score every set with a model and the tokenizer of its folder."""
-    pieces = SentencePieces.read(folder / "tokenizer.model")
+    bounds = find_bounds(str(folder), read_base(str(folder)))
     encoder = FastEncoder.read(folder / "tokenizer.json")
-    tallies: dict[str, Tally] = {}
+    scores: dict[str, Score] = {}
     for name, docs in texts.items():
-        ids = [[pieces.bos_id, *doc, pieces.eos_id] for doc in encoder.encode_batch(docs)]
+        ids = [[bounds.begin_id, *doc, bounds.end_id] for doc in encoder.encode_batch(docs)]
         sizes = [len(doc.encode()) for doc in docs]
-        score = score_docs(model, ids, sizes, max_tokens, progress)
-        num_chars = sum(map(len, docs))
-        tallies[name] = Tally(
-            score.nats, len(docs), num_chars, score.size_bytes, score.total_tokens
-        )
-    return tallies
+        name_doc = f"{folder}: set '{name}', document {{}}".format
+        scores[name] = score_docs(model, ids, sizes, max_tokens, progress, name_doc=name_doc)
+    return scores
+
+
+def _tally(score: Score, docs: Sequence[str]) -> Tally:
+    num_chars = sum(map(len, docs))
+    return Tally(score.nats, len(docs), num_chars, score.size_bytes, score.total_tokens)
+
+
+def _differences(
+    nats: Mapping[str, Mapping[str, list[float]]],
+    groups: Mapping[str, Sequence[str]],
+    texts: _Texts,
+    seed: int,
+) -> dict[str, dict[str, BpbDifference]]:
+    """Compare each model with the base on the documents of each group of sets."""
+    found: dict[str, dict[str, BpbDifference]] = {}
+    for model in list(nats)[1:]:
+        found[model] = {}
+        for group, sets in groups.items():
+            base_D, own_D = (
+                np.array([number for name in sets for number in nats[which][name]])
+                for which in ("base", model)
+            )
+            sizes_D = np.array([len(doc.encode()) for name in sets for doc in texts[name]])
+            difference = bits_difference(base_D, own_D, sizes_D, resamples=_RESAMPLES, seed=seed)
+            found[model][group] = BpbDifference(**difference._asdict())
+    return found
+
+
+def _sets_by_language(languages: Mapping[str, str]) -> dict[str, list[str]]:
+    return {
+        language: [name for name, other in languages.items() if other == language]
+        for language in dict.fromkeys(languages.values())
+    }
 
 
 def _continue(
@@ -93,19 +135,13 @@ def _continue(
     if not settings.prompts:
         return []
     tokenizer = AutoTokenizer.from_pretrained(folder)
+    how = Sampling(settings.temperature, settings.top_p, settings.max_new_tokens)
     samples: list[Sample] = []
     with draft.progress(f"continue {name}", len(settings.prompts), "prompts") as progress:
         for prompt in settings.prompts:
-            text = continue_prompt(
-                model,
-                tokenizer,
-                prompt,
-                seed=seed_of(draft.seed, name, prompt),
-                temperature=settings.temperature,
-                top_p=settings.top_p,
-                max_new_tokens=settings.max_new_tokens,
-            )
-            samples.append(Sample(prompt=prompt, model=name, text=text))
+            seed = seed_of(draft.seed, name, prompt)
+            written = continue_prompt(model, tokenizer, prompt, how, seed=seed, name=name)
+            samples.append(Sample(prompt=prompt, model=name, text=written.text))
             progress.advance(1)
     return samples
 

@@ -8,11 +8,13 @@ Source: https://huggingface.co/docs/hub/model-cards.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from ..formats import FILTERS
+from .benchmarks import Suite
 from .settings import ReportSettings
 from .summary import Summary, language_name, model_name
 
@@ -22,12 +24,13 @@ _TASK = "text-generation"
 _MARKS = re.compile(r"([\\`*_\[\]<>|#~&])")
 
 
-def render_card(settings: ReportSettings, summary: Summary) -> str:
+def render_card(settings: ReportSettings, summary: Summary, suites: Sequence[Suite] = ()) -> str:
     """Render the model card, front matter included.
 
     Args:
         settings: Names, licence and notes.
         summary: Tables and facts of the run.
+        suites: Results of benchmarks.
     """
     environment = Environment(
         loader=PackageLoader("lingraft", "report"),
@@ -41,7 +44,11 @@ def render_card(settings: ReportSettings, summary: Summary) -> str:
         FILTERS, language=language_name, md=escape_markdown, model=model_name
     )
     body = environment.get_template("card.md").render(
-        report=settings, run=summary, facts=summary.facts, settings=summary.settings
+        report=settings,
+        run=summary,
+        facts=summary.facts,
+        settings=summary.settings,
+        suites=suites,
     )
     return f"---\n{card_metadata(settings, summary).to_yaml()}\n---\n\n{body}"
 

@@ -37,6 +37,8 @@ class Bar:
     name: str
     value: float
     text: str
+    spread: tuple[float, float] | None = None
+    """How far the value may be off, drawn as a line over the bar's end."""
 
 
 @dataclass(frozen=True)
@@ -134,25 +136,36 @@ def bar_chart(groups: Sequence[BarGroup], *, label: str) -> str:
         label: What the plot shows, for those who cannot see it.
     """
     assert groups, "a plot needs a group"
-    most = max(bar.value for group in groups for bar in group.bars) or 1.0
+    most = max((bar.spread or (0, bar.value))[1] for g in groups for bar in g.bars) or 1.0
     left, row, head = 172, 26, 30
+    scale = (_WIDTH - left - 62) / most
     body: list[str] = []
     top = 4
     for group in groups:
         body.append(_text(0, top + 18, "head", group.name))
         top += head
         for index, bar in enumerate(group.bars):
-            width = (_WIDTH - left - 62) * bar.value / most
+            width = scale * bar.value
             body += [
-                _text(left - 10, top + 16, "end", bar.name),
+                _text(left - 10, top + 16, "end", _shorten(bar.name, 22)),
                 f'<rect class="fill s{index % _NUM_COLOURS}" x="{left}" y="{top + 2}" '
                 f'width="{width:.1f}" height="{row - 7}" rx="3">'
                 f"<title>{escape(f'{group.name}, {bar.name}: {bar.text}')}</title></rect>",
-                _text(left + width + 8, top + 16, "value", bar.text),
             ]
+            end = left + width
+            if bar.spread is not None:
+                low, high = (left + scale * edge for edge in bar.spread)
+                body.append(_whisker(low, high, top + 2 + (row - 7) / 2))
+                end = high
+            body.append(_text(end + 8, top + 16, "value", bar.text))
             top += row
         top += 10
     return _svg("plot bars", top, label, body)
+
+
+def _whisker(low: float, high: float, y: float) -> str:
+    ends = f"M{low:.1f} {y - 4:.1f}v8M{high:.1f} {y - 4:.1f}v8"
+    return f'<path class="whisker" d="M{low:.1f} {y:.1f}H{high:.1f}{ends}"/>'
 
 
 def _svg(kind: str, height: float, label: str, body: Sequence[str]) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from ..formats import show_bpb
 from ..pages import page_environment
+from .benchmarks import BenchmarkCell, Suite
 from .curves import Curves
 from .figures import Bar, BarGroup, Series, bar_chart, line_chart, thin
 from .settings import ReportSettings
@@ -34,7 +35,13 @@ class Page(NamedTuple):
     """Plots, the vocabulary search's included."""
 
 
-def render_page(settings: ReportSettings, summary: Summary, curves: Curves, alp_svg: bytes) -> Page:
+def render_page(
+    settings: ReportSettings,
+    summary: Summary,
+    curves: Curves,
+    alp_svg: bytes,
+    suites: Sequence[Suite] = (),
+) -> Page:
     """Render the report.
 
     Args:
@@ -42,6 +49,7 @@ def render_page(settings: ReportSettings, summary: Summary, curves: Curves, alp_
         summary: Tables and facts of the run.
         curves: Training loss and validations.
         alp_svg: The plot of the vocabulary search, an SVG file.
+        suites: Results of benchmarks.
     """
     plots = {
         "scores": _score_bars(summary),
@@ -57,13 +65,15 @@ def render_page(settings: ReportSettings, summary: Summary, curves: Curves, alp_
             facts=summary.facts,
             settings=summary.settings,
             curves=curves,
+            has_intervals=any(cell.interval for row in summary.scores for cell in row.cells),
             loss_steps=thin(curves.loss, _MOST_POINTS)[1],
+            suites=[(suite, Markup(_suite_bars(suite))) for suite in suites],
             plots={name: Markup(svg) for name, svg in plots.items()},
             alp_uri="data:image/svg+xml;base64," + base64.b64encode(alp_svg).decode("ascii"),
             samples=pair_samples(summary.facts["evals"]["samples"], summary.models),
         )
     )
-    return Page(html, 1 + sum(bool(svg) for svg in plots.values()))
+    return Page(html, 1 + len(suites) + sum(bool(svg) for svg in plots.values()))
 
 
 def pair_samples(
@@ -103,6 +113,24 @@ def _score_bars(summary: Summary) -> str:
         for group in groups
     )
     return bar_chart(groups, label=f"Bits per byte by language and model. {told}")
+
+
+def _suite_bars(suite: Suite) -> str:
+    groups = [BarGroup(row.title, tuple(map(_suite_bar, row.cells))) for row in suite.rows]
+    told = "; ".join(
+        f"{group.name}: " + ", ".join(f"{bar.name} {bar.text}" for bar in group.bars)
+        for group in groups
+    )
+    return bar_chart(groups, label=f"{suite.title}, percent by benchmark and model. {told}")
+
+
+def _suite_bar(cell: BenchmarkCell) -> Bar:
+    if cell.value is None:
+        return Bar(cell.model, 0.0, "–")
+    spread = None
+    if cell.stderr is not None:
+        spread = (max(cell.value - cell.stderr, 0.0), cell.value + cell.stderr)
+    return Bar(cell.model, cell.value, f"{cell.value:.1f}", spread)
 
 
 def _loss_plot(curves: Curves) -> str:

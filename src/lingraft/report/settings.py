@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from ..manifest import Facts
 from ..settings import StageSettings
+from ..sources import locate_source
 
 __all__ = ["ReportFacts", "ReportSettings"]
 
@@ -21,6 +24,12 @@ class ReportSettings(StageSettings):
     """Hub name of the base model, for the card's metadata; empty where there is none."""
     data_note: str = ""
     """Where the data come from and under which terms; printed in both."""
+    benchmarks: list[str] = []
+    """Files `results.json` of `lingraft eval`, a suite each; shown in both."""
+
+    def outside(self) -> dict[str, Path | str]:
+        """The files of results."""
+        return {name: locate_source(name) for name in self.benchmarks}
 
 
 class ReportFacts(Facts):

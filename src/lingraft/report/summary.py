@@ -45,6 +45,8 @@ class ScoreCell:
     bpb: float
     change_frac: float | None
     """Against the base model; None for the base itself."""
+    interval: tuple[float, float] | None
+    """Of the difference to the base in bits per byte, 95%; None where it was not measured."""
     best: bool
     """Lowest of its row."""
 
@@ -254,15 +256,27 @@ def _scores(
         if language not in evals["languages"][_BASE]:
             continue
         by_model = {m: evals["languages"][m][language] for m in models}
-        rows.append(_score_row(language_name(language), language, by_model, True))
+        changes = _changes(evals, "language_differences", language)
+        rows.append(_score_row(language_name(language), language, by_model, True, changes))
         for name in _sets_of(language, sets, evals["scores"][_BASE]):
             by_model = {m: evals["scores"][m][name] for m in models}
-            rows.append(_score_row(name, language, by_model, False))
+            changes = _changes(evals, "differences", name)
+            rows.append(_score_row(name, language, by_model, False, changes))
     return tuple(rows)
 
 
+def _changes(evals: Mapping[str, Any], kind: str, name: str) -> dict[str, tuple[float, float]]:
+    """Intervals by model; {} in runs of before they were measured."""
+    found = {model: by_name[name] for model, by_name in evals.get(kind, {}).items()}
+    return {m: (d["low"], d["high"]) for m, d in found.items() if d["low"] is not None}
+
+
 def _score_row(
-    name: str, language: str, by_model: Mapping[str, Any], whole_language: bool
+    name: str,
+    language: str,
+    by_model: Mapping[str, Any],
+    whole_language: bool,
+    changes: Mapping[str, tuple[float, float]],
 ) -> ScoreRow:
     base = by_model[_BASE]
     lowest = min(score["bpb"] for score in by_model.values())
@@ -271,6 +285,7 @@ def _score_row(
             model=model,
             bpb=score["bpb"],
             change_frac=None if model == _BASE else score["bpb"] / base["bpb"] - 1,
+            interval=changes.get(model),
             best=score["bpb"] == lowest,
         )
         for model, score in by_model.items()

@@ -1,0 +1,157 @@
+"""A model for the harness: loaded when it is first asked, by transformers or by vLLM."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import asdict
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from ..errors import InputError, MissingPackageError
+from ..manifest import canonical_json
+from ..progress import Reporter
+from .loading import load_model
+from .placing import locate_model
+from .plans import LoadPlan
+from .prefixes import make_sharing_lm, refuse_windows
+
+__all__ = ["BACKENDS", "HarnessModel", "digest_model", "model_key"]
+
+BACKENDS = ("transformers", "vllm")
+
+_WHOLE_BYTES = 1 << 24
+_SLICES, _SLICE_BYTES = 64, 1 << 16
+_VLLM_CHUNK = 1_024
+"""vLLM reports its answers when all are there; so many are lost to a kill at most."""
+
+
+class HarnessModel:
+    """One model, as it is to be loaded."""
+
+    def __init__(
+        self,
+        name: str,
+        label: str,
+        backend: str,
+        load: LoadPlan,
+        model_args: dict[str, str],
+        batch_size: str,
+        share_prefixes: bool,
+    ) -> None:
+        """Locate the model's folder; a hub's model is fetched."""
+        self.label, self.backend, self.load = label, backend, load
+        self.model_args, self.batch_size = model_args, batch_size
+        self.share_prefixes = share_prefixes
+        self.folder = locate_model(name, load)
+        self.chunk = _VLLM_CHUNK if backend == "vllm" else 0
+        self._lm: Any = None
+        self._loaded: Any = None
+
+    def open(self, reporter: Reporter) -> Any:
+        """Load it, once.
+
+        Raises:
+            InputError: It cannot be loaded.
+            MissingPackageError: vLLM is asked for and missing.
+            UsageError: Its beginnings cannot be shared.
+        """
+        if self._lm is None:
+            reporter.note(f"loading {self.label}")
+            self._lm = self._open_vllm() if self.backend == "vllm" else self._open_transformers()
+        return self._lm
+
+    def _open_transformers(self) -> Any:
+        from lm_eval.models.huggingface import HFLM
+
+        self._loaded = load_model(str(self.folder), self.load, self.label)
+        if self.share_prefixes:
+            refuse_windows(self._loaded.model, self.label)
+            return make_sharing_lm(self._loaded.model, self._loaded.tokenizer, int(self.batch_size))
+        size = self.batch_size if self.batch_size == "auto" else int(self.batch_size)
+        return HFLM(
+            pretrained=self._loaded.model,
+            tokenizer=self._loaded.tokenizer,
+            backend="causal",
+            batch_size=size,
+        )
+
+    def _open_vllm(self) -> Any:
+        if find_spec("vllm") is None:
+            raise MissingPackageError(
+                "--backend vllm needs the package vllm.",
+                way_out="pip install vllm, on a machine with a GPU; or use --backend transformers.",
+            )
+        from lm_eval.models.vllm_causallms import VLLM
+
+        options: dict[str, Any] = {"dtype": self.load.dtype, "batch_size": self.batch_size}
+        if self.load.load == "4bit":
+            options["quantization"] = "bitsandbytes"
+        if self.load.trust_remote_code:
+            options["trust_remote_code"] = True
+        return VLLM(pretrained=str(self.folder), **options, **self.model_args)
+
+    def close(self) -> None:
+        """Let the model go, before the next one is loaded."""
+        self._lm = self._loaded = None
+
+    def describe(self) -> dict[str, Any]:
+        """Tell for results what was loaded and how."""
+        told = self._loaded.describe() if self._loaded is not None else asdict(self.load)
+        if self.backend == "vllm":
+            told |= {"vllm": version("vllm"), "model_args": self.model_args}
+        shared = {"share_prefixes": True} if self.share_prefixes else {}
+        return {"folder": str(self.folder), "backend": self.backend, **shared, **told}
+
+
+def model_key(model: HarnessModel) -> str:
+    """Name a model's answers: by its files and everything that can change an answer."""
+    content = {
+        "model": digest_model(model.folder),
+        "backend": model.backend,
+        "load": asdict(model.load),
+        "model_args": model.model_args,
+        "batch_size": model.batch_size,
+        "share_prefixes": model.share_prefixes,
+    }
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()
+
+
+def digest_model(folder: Path) -> str:
+    """Digest a model folder: small files whole, of large ones the size and 64 slices.
+
+    Another training run, dtype or tokenizer changes it; a single number changed by hand may not.
+
+    Raises:
+        InputError: The folder holds no weights.
+    """
+    digest = hashlib.sha256()
+    paths = sorted(
+        p for p in folder.iterdir() if p.suffix in _SUFFIXES and p.is_file() and p.name[0] != "."
+    )
+    if not any(path.suffix in (".safetensors", ".bin") for path in paths):
+        raise InputError(
+            f"{folder}: holds no .safetensors and no .bin file; expected a model folder.",
+            way_out="Fetch or write the model again.",
+        )
+    for path in paths:
+        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        for part in _parts(path):
+            digest.update(part)
+    return digest.hexdigest()
+
+
+_SUFFIXES = (".json", ".model", ".safetensors", ".bin", ".jinja", ".txt")
+
+
+def _parts(path: Path) -> Iterator[bytes]:
+    size_bytes = path.stat().st_size
+    with path.open("rb") as file:
+        if size_bytes <= _WHOLE_BYTES:
+            yield file.read()
+            return
+        for number in range(_SLICES):
+            file.seek(number * (size_bytes - _SLICE_BYTES) // (_SLICES - 1))
+            yield file.read(_SLICE_BYTES)

@@ -1,0 +1,65 @@
+"""Results of a long call, kept beside its output until it is done: a killed call goes on."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+__all__ = ["Kept"]
+
+
+class Kept:
+    """Values by key, one JSON row a line, written as they come.
+
+    The first row names what the results are of. Another identity begins anew; half a row, which a
+    kill leaves at the end, is none. A clean end of the `with` removes the file.
+    """
+
+    def __init__(self, out: Path | None, identity: Any) -> None:
+        """Read what a killed call left beside `out`; None: nothing is kept."""
+        self._path = None if out is None else out.with_name(f".{out.name}.partial")
+        self._head = json.dumps(["identity", identity], ensure_ascii=False, sort_keys=True)
+        self._values: dict[str, Any] = {}
+        self._read()
+        self.num_found = len(self._values)
+
+    def __enter__(self) -> Kept:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None and self._path is not None:
+            self._path.unlink(missing_ok=True)
+
+    def get(self, key: str) -> Any:
+        """Give a value; None: it is not there yet."""
+        return self._values.get(key)
+
+    def put(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self._values[key] = value
+        if self._path is None:
+            return
+        is_first = len(self._values) == 1
+        with self._path.open("w" if is_first else "a", encoding="utf-8") as file:
+            if is_first:
+                file.write(f"{self._head}\n")
+            file.write(f"{json.dumps([key, value], ensure_ascii=False)}\n")
+
+    def _read(self) -> None:
+        if self._path is None or not self._path.is_file():
+            return
+        head, *rows = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
+        if head != self._head:
+            return
+        whole = rows[:-1]  # what follows the last line end was cut off, or is nothing
+        self._values = dict(json.loads(row) for row in whole)
+        if rows[-1:] != [""]:
+            text = "\n".join([head, *whole, ""])
+            self._path.write_text(text, encoding="utf-8")

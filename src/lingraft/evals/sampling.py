@@ -1,0 +1,171 @@
+"""Continuations of a prompt: nucleus sampling with a seed of its own for each.
+
+What a model's generation_config.json asks beside (a penalty for repetition, a `top_k`) is switched
+off: models are compared under one way of sampling, the one that was named.
+
+Source: Holtzman et al. 2019, arXiv 1904.09751 (top-p), as transformers samples it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+
+from ..errors import InputError
+
+__all__ = [
+    "Continuation",
+    "Sampling",
+    "continue_ids",
+    "continue_prompt",
+    "sampling_options",
+    "seed_of",
+]
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen.
+
+    Attributes:
+        temperature: Logits are divided by it.
+        top_p: The likeliest tokens that reach this probability together are sampled from.
+        max_new_tokens: Sampling ends there, or at EOS.
+        greedy: Take the likeliest token; temperature and top_p are not used.
+    """
+
+    temperature: float = 0.8
+    top_p: float = 0.9
+    max_new_tokens: int = 100
+    greedy: bool = False
+
+
+class Continuation(NamedTuple):
+    """What a model wrote."""
+
+    text: str
+    """What follows the prompt, without it; a character cut in its bytes shows as U+FFFD."""
+    ids: list[int]
+    """Its tokens, EOS left out."""
+    ended: bool
+    """Whether the model ended it itself, by EOS."""
+
+
+def seed_of(seed: int, model: str, prompt: str) -> int:
+    """Give the seed of one continuation: no other prompt or model changes it."""
+    mixed = hashlib.sha256(f"{seed}\0{model}\0{prompt}".encode()).digest()
+    return int.from_bytes(mixed[:8], "little")
+
+
+def sampling_options(how: Sampling) -> dict[str, Any]:
+    """Give what transformers' `generate` takes, with all else that changes logits off."""
+    options: dict[str, Any] = {
+        "max_new_tokens": how.max_new_tokens,
+        "num_beams": 1,
+        "repetition_penalty": 1.0,
+        "no_repeat_ngram_size": 0,
+        "typical_p": 1.0,
+        "min_p": None,
+        "do_sample": not how.greedy,
+    }
+    if how.greedy:
+        return options | {"temperature": None, "top_p": None, "top_k": None}
+    # top_k 0 is off: transformers' own default of 50 is not what was asked
+    return options | {"temperature": how.temperature, "top_p": how.top_p, "top_k": 0}
+
+
+def continue_prompt(
+    model: Any,
+    tokenizer: Any,
+    prompt: str,
+    how: Sampling,
+    *,
+    seed: int,
+    name: str = "the model",
+) -> Continuation:
+    """Continue a prompt.
+
+    Args:
+        model: A transformers causal LM.
+        tokenizer: Its transformers tokenizer; it puts BOS before the prompt where it does so.
+        prompt: Text to go on from.
+        how: How tokens are chosen.
+        seed: Decides the sample; torch's generator is left seeded with it.
+        name: How messages call the model.
+
+    Raises:
+        InputError: A logit is NaN.
+    """
+    given: list[int] = tokenizer(prompt)["input_ids"]
+    ids = continue_ids(model, tokenizer, given, how, seed=seed, name=name)
+    ended = ids[-1:] != [] and ids[-1] in _ends_of(model, tokenizer)
+    kept = ids[:-1] if ended else ids
+    # Decoded with the prompt: alone, SentencePiece would drop a space before the first piece.
+    before: str = tokenizer.decode(given, skip_special_tokens=True)
+    text: str = tokenizer.decode([*given, *kept], skip_special_tokens=True)
+    return Continuation(text.removeprefix(before), kept, ended)
+
+
+def continue_ids(
+    model: Any,
+    tokenizer: Any,
+    given: list[int],
+    how: Sampling,
+    *,
+    seed: int | None = None,
+    name: str = "the model",
+    streamer: Any = None,
+) -> list[int]:
+    """Give the ids that a model writes after the given ones, EOS with them.
+
+    Args:
+        model: A transformers causal LM.
+        tokenizer: Its transformers tokenizer.
+        given: Ids to go on from, BOS with them.
+        how: How tokens are chosen.
+        seed: Decides the sample; None: torch's generator as it is.
+        name: How messages call the model.
+        streamer: Gets tokens as they come.
+
+    Raises:
+        InputError: A logit is NaN.
+    """
+    device = model.get_input_embeddings().weight.device
+    ids = torch.tensor([given], device=device)
+    if seed is not None:
+        torch.manual_seed(seed)
+
+    def refuse_nan(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        if bool(torch.isnan(logits).any()):
+            raise InputError(
+                f"{name}: a logit is NaN after {len(given)} tokens of prompt.",
+                effect="What it writes would mean nothing.",
+                way_out="Look for NaN in the weights, or load with another --dtype.",
+            )
+        return logits
+
+    with torch.no_grad():
+        out = model.generate(
+            ids,
+            attention_mask=torch.ones_like(ids),
+            pad_token_id=_ends_of(model, tokenizer)[0] if _ends_of(model, tokenizer) else 0,
+            logits_processor=[refuse_nan],
+            streamer=streamer,
+            **sampling_options(how),
+        )
+    written: list[int] = out[0, len(given) :].tolist()
+    return written
+
+
+def _ends_of(model: Any, tokenizer: Any) -> list[int]:
+    """Give the ids that end a text: the model's, else the tokenizer's."""
+    config = getattr(model, "generation_config", None)
+    found = getattr(config, "eos_token_id", None)
+    if found is None:
+        found = tokenizer.eos_token_id
+    if found is None:
+        return []
+    return list(found) if isinstance(found, list | tuple) else [int(found)]
