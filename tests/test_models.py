@@ -1,6 +1,7 @@
 """Model folders: headers, shards, indexes."""
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -371,6 +372,21 @@ def test_a_shard_is_written_from_pieces(tmp_path: Path) -> None:
     whole = write_shard(tmp_path / "y.safetensors", ENTRIES, lambda e: TENSORS[e.name])
     assert sha256 == whole == file_sha256(tmp_path / "x.safetensors")
     assert torch.equal(load_file(tmp_path / "x.safetensors")["a"], TENSORS["a"])
+
+
+def test_a_shard_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "x.safetensors", []
+    real = os.fsync
+
+    def sync(fd: int) -> None:
+        seen.append((path.exists(), os.fstat(fd).st_ino))
+        real(fd)
+
+    monkeypatch.setattr(os, "fsync", sync)
+    write_shard(path, ENTRIES, lambda e: TENSORS[e.name])
+    assert seen == [(False, path.stat().st_ino)]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def refusing(real: Callable[..., int], refused: list[int]) -> Callable[..., int]
     def call(first: object, *rest: int) -> int:
         if rest and isinstance(rest[0], int) and rest[0] & uncached._DIRECT:
             refused.append(rest[0])
-            raise OSError(errno.EINVAL, "no O_DIRECT here")
+            raise OSError(errno.EOPNOTSUPP, "no O_DIRECT here")
         return real(first, *rest)
 
     return call
@@ -95,13 +95,37 @@ def test_a_write_that_is_refused_for_its_alignment_is_done_in_the_usual_way(
     assert (tmp_path / "x").read_bytes() == content
 
 
-def test_a_short_write_is_gone_on_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    real = os.write
-    monkeypatch.setattr(os, "write", lambda fd, data: real(fd, data[:1_000]))
-    monkeypatch.setattr(uncached, "_DIRECT", 0)  # a disk takes whole blocks only
-    content = os.urandom(5_000)
+@needs_direct
+def test_after_a_short_write_the_rest_is_written_in_the_usual_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import fcntl
+
+    real, direct = os.write, []
+
+    def short(fd: int, data: memoryview) -> int:
+        if fcntl.fcntl(fd, fcntl.F_GETFL) & uncached._DIRECT:
+            direct.append(len(data))
+            assert len(direct) == 1, "out of line with the disk's blocks"
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_WRONLY)
+            done = real(fd, data[:1_000])
+            fcntl.fcntl(fd, fcntl.F_SETFL, os.O_WRONLY | uncached._DIRECT)
+            return done
+        return real(fd, data[:3_000])
+
+    monkeypatch.setattr(os, "write", short)
+    content = os.urandom(4 * 4_096 + 5)
     write(tmp_path / "x", [content])
+    assert direct
     assert (tmp_path / "x").read_bytes() == content
+
+
+def test_a_write_of_nothing_does_not_go_on_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "write", lambda fd, data: 0)
+    with pytest.raises(OSError, match="takes no more bytes"):
+        write(tmp_path / "x", [b"something"])
 
 
 def test_a_disk_that_is_full_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,8 @@ __all__ = ["UncachedFile"]
 _BLOCK = 4_096
 _BUFFER_BYTES = 8 << 20
 _DIRECT = getattr(os, "O_DIRECT", 0)
+_NOT_DIRECT = (errno.EINVAL, errno.EOPNOTSUPP, errno.ENOTSUP)
+"""What file systems without O_DIRECT say."""
 
 
 class UncachedFile:
@@ -107,9 +109,9 @@ def _open(path: Path) -> int:
     try:
         return os.open(path, flags | _DIRECT, 0o666)
     except OSError as error:
-        if error.errno != errno.EINVAL or not _DIRECT:
+        if error.errno not in _NOT_DIRECT or not _DIRECT:
             raise
-    return os.open(path, flags, 0o666)  # a file system without O_DIRECT says EINVAL
+    return os.open(path, flags, 0o666)
 
 
 def _use_cache(fd: int) -> None:
@@ -125,10 +127,12 @@ def _write(fd: int, data: memoryview) -> None:
         try:
             done = os.write(fd, data)
         except OSError as error:
-            if error.errno != errno.EINVAL:
+            if error.errno not in _NOT_DIRECT:
                 raise
             _use_cache(fd)  # a file system may take the flag and refuse the write
             done = os.write(fd, data)
+        if not done:
+            raise OSError(errno.EIO, "the file system takes no more bytes and does not say why")
         if done % _BLOCK and done < len(data):
             _use_cache(fd)  # a short write: what follows is no longer in line
         data = data[done:]

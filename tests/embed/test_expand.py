@@ -291,6 +291,29 @@ def test_methods_get_what_they_need(tmp_path: Path, method: str, options: dict[s
     assert not torch.allclose(rows[SIZE], mean)
 
 
+def test_methods_have_all_threads_while_files_are_written_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lingraft.embed import mean
+
+    untied_llama(tmp_path / "base")
+    real, seen = mean.mean_rows, []
+
+    def watched(*args: Any, **options: Any) -> torch.Tensor:
+        seen.append(torch.get_num_threads())
+        return real(*args, **options)
+
+    monkeypatch.setattr(mean, "mean_rows", watched)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        expanded(tmp_path)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [3, 3]
+
+
 def test_omp_takes_a_donor_instead_of_text(tmp_path: Path) -> None:
     untied_llama(tmp_path / "base")
     longer = extended_folder(tmp_path / "extended")

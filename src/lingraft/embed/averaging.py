@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import torch
 
 from ..errors import InputError
-from ..threads import num_cores
+from ..threads import num_cores, torch_threads
 
 __all__ = ["weighted_rows"]
 
@@ -39,6 +39,7 @@ def weighted_rows(
     Raises:
         InputError: A spelling holds an id outside [0, V).
     """
+    base_VD = base_VD.detach()  # threads know nothing of a no_grad outside
     num_base, width = base_VD.shape
     by_count: dict[int, list[int]] = defaultdict(list)
     parts: list[tuple[list[int], list[float]]] = []
@@ -62,7 +63,7 @@ def weighted_rows(
         for count, members in by_count.items()
         for begin in range(0, len(members) if count else 0, _CHUNK)
     ]
-    with ThreadPoolExecutor(num_cores()) as pool:
+    with torch_threads(1), ThreadPoolExecutor(num_cores()) as pool:
         list(pool.map(fill, chunks))
     return rows_ND
 

@@ -18,7 +18,7 @@ import torch
 from ..matrices import Matrices, require_equal
 from ..models import INDEX, TOKENIZER_FILES, ModelFolder
 from ..store import Draft, link_or_copy, write_json
-from ..threads import kept_memory
+from ..threads import kept_memory, torch_threads
 from ..weights import SLICE_ITEMS, TensorEntry, require_finite, write_shard
 from .filling import Filled, mean_of_all
 from .methods import Role
@@ -129,6 +129,7 @@ class _Grower:
     ) -> None:
         self._model, self._matrices, self._growth = model, matrices, growth
         self._fill, self._written = fill, written
+        self._threads = torch.get_num_threads()  # methods that train need them; writing does not
         self._twice: dict[Role, Filled] = {}  # of a tied matrix that is stored twice
 
     def grown(self, entry: TensorEntry) -> TensorEntry:
@@ -173,7 +174,8 @@ class _Grower:
                 role = "output"
         if role in self._twice:
             return self._twice[role]
-        filled = self._fill(base_VD, role)
+        with torch_threads(self._threads):
+            filled = self._fill(base_VD, role)
         self._written.filled[role] = replace(filled, rows_ND=filled.rows_ND[:0].clone())
         if self._matrices.tied and self._matrices.output_name:
             self._twice[role] = filled
