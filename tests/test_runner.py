@@ -10,6 +10,7 @@ import pytest
 import lingraft.runner as runner
 from lingraft.errors import InputError, RecipeError, StaleError, UsageError, VerifyError
 from lingraft.manifest import Facts
+from lingraft.progress import SilentReporter
 from lingraft.recipe import read_recipe
 from lingraft.settings import StageSettings
 from lingraft.stages import STAGES, Stage, find_stage
@@ -194,6 +195,47 @@ def test_the_log_has_a_row_a_stage(tiny_recipe: Path, calls: list[str]) -> None:
     assert [(r["stage"], r["state"]) for r in rows] == [("corpus", "done"), ("evals", "done")]
     assert json.loads((run / "recipe.resolved.json").read_text())["run"]["seed"] == 17
     assert len(calls) == 2
+
+
+def test_settings_that_decide_nothing_are_kept_and_make_nothing_stale(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = FakeStage("train", 60, 1, (), "train")
+    monkeypatch.setattr(runner, "STAGES", (train,))
+    run = tiny_recipe.parent / "runs" / "tiny"
+    for trackers, state in (('["tensorboard"]', "done"), ("[]", "skipped")):
+        assert go(tiny_recipe, f"train.trackers={trackers}") == [state]
+        kept = json.loads((run / "recipe.resolved.json").read_text())["train"]["trackers"]
+        assert kept == json.loads(trackers)
+    manifest = json.loads((run / "60-train" / "manifest.json").read_text())
+    assert "trackers" not in manifest["identity"]["settings"]
+    assert "lr" in manifest["identity"]["settings"]
+
+
+class Listening(SilentReporter):
+    """Keeps what it is told."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def test_folders_that_belong_to_no_stage_are_told(tiny_recipe: Path, calls: list[str]) -> None:
+    run = tiny_recipe.parent / "runs" / "tiny"
+    for name in ("50-encode", ".draft-50-encode", ".draft-80-evals", "notes", "2024-notes"):
+        (run / name).mkdir(parents=True)
+    (run / "60-file").write_text("")
+    listening = Listening()
+    runner.run_recipe(read_recipe(tiny_recipe), reporter=listening)
+    told = [note for note in listening.notes if "belongs to no stage" in note]
+    assert told == [
+        f"note: {run / name} belongs to no stage of this version: nothing here reads "
+        "it, and it may be deleted."
+        for name in (".draft-50-encode", "50-encode")
+    ]
+    assert calls == ["corpus", "evals"]
 
 
 def test_runs_and_stages_are_found_by_path(tiny_recipe: Path, calls: list[str]) -> None:

@@ -56,7 +56,7 @@ def open_train_draft(folder: Path, s: TrainSettings) -> Draft:
     identity = Identity(
         stage="train",
         stage_version=1,
-        settings=s.model_dump(mode="json"),
+        settings=s.deciding(),
         seed=SEED,
         inputs={},
     )

@@ -3,8 +3,8 @@
 A checkpoint is a safetensors file (parameters and optimizer state) and then a JSON file (losses,
 steps, the first file's size and CRC-32, and a CRC-32 of all this), each written beside, synced
 and renamed; the JSON makes it complete, and only then the oldest goes. A checkpoint that cannot
-be read, or whose bytes are not those that were written, is told, and the one before is taken:
-what it costs is time.
+be read, or whose bytes are not those that were written, or that is of more steps than the
+curve has rows of, is told, and the one before is taken: what it costs is time.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ __all__ = ["Checkpoints"]
 
 _DTYPES = {torch.float32: "F32", torch.uint8: "U8", torch.bfloat16: "BF16", torch.int32: "I32"}
 _BLOCK_BYTES = 1 << 24
+_GOING_ON = "going on from the one before it, or from the beginning."
 
 
 class _DamagedError(Exception):
@@ -69,20 +70,30 @@ class Checkpoints:
         write_json(path.with_suffix(".json"), about | {"about_crc32": _about_crc32(about)})
         self._clear(len(losses))
 
-    def restore(self, groups: Sequence[Group], optimizer: Any) -> list[float]:
+    def restore(
+        self, groups: Sequence[Group], optimizer: Any, most: int | None = None
+    ) -> list[float]:
         """Load the newest whole checkpoint; give the losses of the steps that it covers.
+
+        Args:
+            groups: Their parameters get its values.
+            optimizer: Gets its state.
+            most: Steps that it may cover, at most; None: any number.
 
         Raises:
             InputError: It is one of other parameters.
         """
         for path in sorted(self._folder.glob("checkpoint-*.json"), reverse=True):
+            if most is not None and _number(path) > most:
+                self._note(
+                    f"WARNING: checkpoint {path.stem} is passed over, because the curve has rows "
+                    f"of only {max(most, 0)} of its steps; {_GOING_ON}"
+                )
+                continue
             try:
                 about = _read_about(path)
             except _DamagedError as error:
-                self._note(
-                    f"WARNING: checkpoint {path.stem} is damaged ({error}); "
-                    "going on from the one before it, or from the beginning."
-                )
+                self._note(f"WARNING: checkpoint {path.stem} is damaged ({error}); {_GOING_ON}")
                 continue
             return _load(path, about, groups, optimizer)
         return []

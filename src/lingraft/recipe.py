@@ -220,6 +220,12 @@ def _packages(trackers: Sequence[str]) -> list[Problem]:
     """Missing packages are told before hours of work, not after."""
     needed = dict.fromkeys(_NEEDED, "'lingraft[train]'")
     needed = {name: name for name in trackers} | needed
-    missing = [name for name in needed if importlib.util.find_spec(name) is None]
+    missing = [name for name in needed if not _is_installed(name)]
     text = "is needed by a run and not installed: pip install"
     return [Problem("package", repr(name), f"{text} {needed[name]}.") for name in missing]
+
+
+def _is_installed(name: str) -> bool:
+    """A folder of that name in the working directory, as wandb makes one, is no package."""
+    spec = importlib.util.find_spec(name)
+    return spec is not None and spec.origin is not None

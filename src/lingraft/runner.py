@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import re
 import shutil
 import sys
 import time
@@ -40,6 +41,7 @@ from .store import (
 __all__ = ["RunResult", "StageResult", "digests", "resolve_run", "run_recipe"]
 
 _SHOWN = 8  # changes listed in a message
+_STAGE_FOLDER = re.compile(r"(?:\.draft-|\.former-)?(\d\d-[a-z]+)")
 _PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "sentencepiece", "safetensors")
 
 
@@ -97,6 +99,11 @@ def run_recipe(
     folder = recipe.run_folder
     with disk_errors(folder), lock_folder(folder):
         write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))
+        for name in _foreign_folders(folder):
+            teller.note(
+                f"note: {folder / name} belongs to no stage of this version: nothing here reads "
+                "it, and it may be deleted."
+            )
         worker = _Worker(recipe, folder, again, teller)
         results = [worker.do(stage) for stage in STAGES if stage.number <= last.number]
     return RunResult(folder, tuple(results))
@@ -111,6 +118,13 @@ def _stages_to_redo(redo: Sequence[str], last: Stage) -> list[Stage]:
             way_out="Leave one of the two out.",
         )
     return stages
+
+
+def _foreign_folders(folder: Path) -> list[str]:
+    """Name folders that are called like a stage's, and are none's: of another version's run."""
+    known = {stage.folder for stage in STAGES}
+    found = [_STAGE_FOLDER.fullmatch(path.name) for path in folder.iterdir() if path.is_dir()]
+    return sorted(match[0] for match in found if match and match[1] not in known)
 
 
 class _Worker:
@@ -153,7 +167,7 @@ class _Worker:
         return Identity(
             stage=stage.name,
             stage_version=stage.version,
-            settings=settings.model_dump(mode="json"),
+            settings=settings.deciding(),
             seed=self._recipe.run.seed,
             inputs=inputs,
         )

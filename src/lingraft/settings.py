@@ -169,6 +169,14 @@ class StageSettings(Settings):
         """What the stage reads that no other stage made: name -> path to hash, or a version."""
         return {}
 
+    def decides_nothing(self) -> tuple[str, ...]:
+        """Settings that no byte of the artefact depends on, so that a change makes none stale."""
+        return ()
+
+    def deciding(self) -> dict[str, Any]:
+        """All other settings, as JSON values, for the artefact's identity."""
+        return self.model_dump(mode="json", exclude=set(self.decides_nothing()))
+
     def also_takes(self) -> tuple[str, ...]:
         """Stages whose artefacts these settings need, beside those that the stage always takes."""
         return ()

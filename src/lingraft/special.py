@@ -1,18 +1,28 @@
-"""BOS and EOS of a tokenizer: what its configuration says, else what its model file does."""
+"""BOS and EOS of a tokenizer: what its configuration says, else what its own file does."""
 
 from __future__ import annotations
 
 import json
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .bases import BaseTokenizer, SentencePieceBase, locate_tokenizer
+from .bases import (
+    BaseTokenizer,
+    ByteLevelBase,
+    FastSentencePieceBase,
+    SentencePieceBase,
+    locate_tokenizer,
+)
 from .errors import InputError, UsageError
+from .fastspec import parse_object
 
 __all__ = ["Bounds", "SpecialPiece", "adds_bos", "find_bos", "find_bounds", "find_eos"]
 
 _CONFIGS = ("tokenizer_config.json", "special_tokens_map.json")
 _FORMS = ("tokenizer.json", "tokenizer.model")
+_PROBE = {"type": "WordLevel", "vocab": {"x": 0}, "unk_token": "x"}
+"""A vocabulary to ask a post-processor with."""
 
 
 class SpecialPiece(NamedTuple):
@@ -80,17 +90,35 @@ def find_bos(name: str, base: BaseTokenizer) -> SpecialPiece:
 def adds_bos(name: str, base: BaseTokenizer) -> bool:
     """Whether the tokenizer puts BOS before a text by itself.
 
-    Its configuration says so (`add_bos_token`); where none does, a SentencePiece model of
-    Llama's kind, with a BOS of its own, is taken to: transformers and mistral-common do.
+    Its configuration says so (`add_bos_token`). Where none does, a `tokenizer.json` does what
+    its post-processor does, as Llama 3's; and a SentencePiece model of Llama's kind, with a BOS
+    of its own, is taken to: transformers and mistral-common do. (transformers 5 passes over
+    `add_bos_token` where there is a `tokenizer.json`, and goes by its post-processor alone.)
 
     Raises:
-        InputError: A configuration is no JSON.
+        InputError: A configuration is no JSON, or names a BOS that is not in the vocabulary, or
+            something other than BOS stands before a text.
     """
     for config in _configs_of(locate_tokenizer(name)):
         said = _read(config).get("add_bos_token")
         if isinstance(said, bool):
             return said
-    return isinstance(base, SentencePieceBase) and base.pieces.bos_id >= 0
+    if isinstance(base, SentencePieceBase):
+        return base.pieces.bos_id >= 0
+    heads = _put_before(base)
+    if not heads:
+        return False
+    bos = _find(name, base, "bos")
+    if bos is None or [bos.id] != heads:
+        shown = ", ".join(repr(base.piece(id)) for id in heads)
+        expected = "a single piece" if bos is None else f"{bos.piece!r} alone ({bos.source} so)"
+        raise InputError(
+            f"{base.name}: puts {shown} before a text; expected {expected}, its BOS.",
+            effect="Documents would begin in something that the model did not begin in.",
+            way_out="Say in its tokenizer_config.json which piece begins a text (bos_token), and "
+            "whether it is added (add_bos_token: true or false).",
+        )
+    return True
 
 
 def find_bounds(name: str, base: BaseTokenizer) -> Bounds:
@@ -101,7 +129,8 @@ def find_bounds(name: str, base: BaseTokenizer) -> Bounds:
         base: The tokenizer.
 
     Raises:
-        InputError: A configuration is no JSON, or names a piece that is not in the vocabulary.
+        InputError: A configuration is no JSON, or names a piece that is not in the vocabulary,
+            or something other than BOS stands before a text.
         UsageError: Nothing tells which piece is EOS, or BOS where it is added.
     """
     end_id = find_eos(name, base).id
@@ -149,12 +178,30 @@ def _find_id(piece: str, base: BaseTokenizer, config: Path, kind: str) -> int:
 
 
 def _model_id(base: BaseTokenizer, kind: str) -> int:
-    """Ask a SentencePiece model of any kind; -1 where it has none."""
+    """Ask a SentencePiece model of any kind, or for BOS a `tokenizer.json`; -1: it has none."""
     if isinstance(base, SentencePieceBase):
         return base.pieces.eos_id if kind == "eos" else base.pieces.bos_id
     if base.name.endswith(".json"):
-        return -1
+        heads = _put_before(base) if kind == "bos" else []
+        return heads[0] if len(heads) == 1 else -1
     from sentencepiece import SentencePieceProcessor
 
     processor = SentencePieceProcessor(model_file=base.name)
     return int(processor.eos_id() if kind == "eos" else processor.bos_id())
+
+
+def _put_before(base: BaseTokenizer) -> list[int]:
+    """Give the ids that the post-processor of a `tokenizer.json` puts before any text."""
+    if not base.name.endswith(".json"):
+        return []
+    from tokenizers import Tokenizer
+
+    if isinstance(base, ByteLevelBase | FastSentencePieceBase):
+        content = base.content
+    else:
+        content = Path(base.name).read_text(encoding="utf-8")
+    processor = parse_object(content, base.name).get("post_processor")
+    probe = Tokenizer.from_str(json.dumps({"model": _PROBE, "post_processor": processor}))
+    found = probe.encode("x")
+    ids = zip(found.ids, found.special_tokens_mask, strict=True)
+    return [id for id, _ in takewhile(lambda pair: pair[1], ids)]

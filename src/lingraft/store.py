@@ -34,6 +34,7 @@ __all__ = [
     "open_artefact",
     "open_draft",
     "require_space",
+    "sync_file",
     "verify_artefact",
     "write_json",
     "write_text",
@@ -182,7 +183,7 @@ class Draft:
             if any(fnmatch(name, pattern) for pattern in self._aside):
                 aside.append(name)
                 continue
-            _sync_file(path)
+            sync_file(path)
             sha256 = self._known.get(name) or file_sha256(path)
             entries.append(FileEntry(path=name, size_bytes=path.stat().st_size, sha256=sha256))
         return entries, aside
@@ -349,7 +350,8 @@ def _is_inside(path: str | None, folder: Path) -> bool:
     return path is None or Path(path).resolve().is_relative_to(folder.resolve())
 
 
-def _sync_file(path: Path) -> None:
+def sync_file(path: Path) -> None:
+    """Have what was written to a file, by whomever, on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -358,4 +360,4 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    _sync_file(path)
+    sync_file(path)

@@ -62,6 +62,9 @@ class LoopPlan:
     """Of the checkpoints, inside the draft's scratch."""
     first_step: int = 0
     """The run's number of the first step, where this loop is not the run's first."""
+    known_steps: int | None = None
+    """Steps of this loop that the curve has rows of: a checkpoint of more is passed over. None:
+    there is no curve."""
     is_last: bool = True
     """Whether the run ends with this loop; otherwise SIGTERM in its last step stops the run."""
 
@@ -98,6 +101,7 @@ def fit(
     *,
     ranks: Ranks = ONE,
     describe: Callable[[int], str] = lambda step: "",
+    before_checkpoint: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """Train in place; go on from the newest checkpoint in `draft.scratch` if there is one.
 
@@ -113,6 +117,7 @@ def fit(
             a consumer must take a second call for a step as a replacement of the first.
         ranks: The processes that train together.
         describe: Tells what a step reads, for messages.
+        before_checkpoint: Puts what `on_step` kept on the disk, in the process that writes.
 
     Returns:
         Loss of every step, those before a resume included.
@@ -126,7 +131,7 @@ def fit(
     parameters = [p for group in groups for p in group.parameters.values()]
     ranks.copy_first(parameters)
     checkpoints = Checkpoints(draft.scratch / plan.folder, plan.keep_checkpoints, draft.note)
-    losses = checkpoints.restore(groups, optimizer)
+    losses = checkpoints.restore(groups, optimizer, plan.known_steps)
     done, per_step = len(losses), plan.tokens_per_step
     progress_of = draft.progress(plan.label, plan.steps * per_step, "tokens", done * per_step)
     with progress_of as progress, _Termination() as termination:
@@ -134,14 +139,12 @@ def fit(
             step = plan.first_step + local
             _seed(draft.seed, step, ranks)
             rates = _set_rates(groups, optimizer, learning_rate(local, plan))
-            with _telling_of_memory(step):
-                log = _take_step(
-                    step, optimizer, plan, backward, parameters, rates, ranks, describe
-                )
+            log = _take_step(step, optimizer, plan, backward, parameters, rates, ranks, describe)
             losses.append(log.loss)
             on_step(step, log)
             is_asked = bool(ranks.sum_number(float(termination.is_asked)))
             if ranks.is_first and (_is_due(local, plan) or is_asked):
+                before_checkpoint()
                 checkpoints.save(groups, optimizer, losses)
             if is_asked and not (plan.is_last and local + 1 == plan.steps):
                 ranks.wait()
@@ -176,12 +179,13 @@ def _take_step(
     describe: Callable[[int], str],
 ) -> StepLog:
     """Forward, backward, and a step of the optimizer; of all processes together."""
-    optimizer.zero_grad(set_to_none=True)
-    loss = ranks.sum_number(backward(step))
-    ranks.sum_gradients(parameters)
-    norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.max_grad_norm))
-    _check_finite(step, loss, norm, rates, describe)
-    optimizer.step()
+    with _telling_of_memory(step):
+        optimizer.zero_grad(set_to_none=True)
+        loss = ranks.sum_number(backward(step))
+        ranks.sum_gradients(parameters)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, plan.max_grad_norm))
+        _check_finite(step, loss, norm, rates, describe)
+        optimizer.step()
     return StepLog(step, loss, rates, norm)
 
 

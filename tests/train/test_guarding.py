@@ -11,6 +11,7 @@ import pytest
 from artefacts import SEED
 from training_runs import KilledError, curve, settings, train
 
+from lingraft.rows import IGNORE
 from lingraft.store import Artefact
 from lingraft.train.data import Data, Raise
 from lingraft.train.guarding import Guard
@@ -68,16 +69,26 @@ def test_what_is_counted_is_what_was_read(inputs: dict[str, Artefact]) -> None:
 
 
 def test_a_batch_holds_the_stretches_that_are_told(inputs: dict[str, Artefact]) -> None:
+    """A full window is 17 ids: 16 that are read, and one after each that is to be told.
+
+    BOS, id 1, begins a document: nothing before it tells it.
+    """
     data = open_data(inputs, Raise(0, 0.5))
     phases = plan_phases(settings(), 12)
-    batch, stretches = data.batch(phases, 3, 4), data.stretches(phases, 3, 4)
-    for inputs_L, (_, stretch) in zip(batch.inputs, stretches, strict=True):
-        ids = np.asarray(stretch.file.ids[stretch.start : stretch.stop])[:16]
-        assert (
-            inputs_L[: len(ids) - 1].tolist() == ids[:-1].tolist()
-            if len(ids) < 16
-            else ids.tolist()
-        )
+    seen = set()
+    for step in range(8):
+        batch, stretches = data.batch(phases, step, 4), data.stretches(phases, step, 4)
+        for inputs_L, labels_L, (_, stretch) in zip(*batch[:2], stretches, strict=True):
+            ids = np.asarray(stretch.file.ids)[stretch.start : stretch.stop].tolist()
+            targets = [IGNORE if id_ == 1 else id_ for id_ in ids[1:]]
+            if len(ids) == 17:
+                assert inputs_L.tolist() == ids[:16]
+                assert labels_L.tolist() == targets
+            else:
+                assert inputs_L.tolist() == ids + [0] * (16 - len(ids))
+                assert labels_L.tolist() == targets + [IGNORE] * (17 - len(ids))
+            seen.add(len(ids))
+    assert seen == {17, 8, 4}  # 264 ids of a set end in 8, the 132 of half of one in 4
 
 
 def test_phases_with_mixtures_of_their_own_give_their_share_too(

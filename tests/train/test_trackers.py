@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,6 +29,7 @@ class StandIn(ModuleType):
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.finished = 0
         self.fails_at: int | None = None
+        self.why = "network is away"
         self.refuses = ""
 
     def init(self, **options: Any) -> StandIn:
@@ -37,7 +41,7 @@ class StandIn(ModuleType):
 
     def log(self, metrics: dict[str, float], step: int) -> None:
         if step == self.fails_at:
-            raise OSError("network is away")
+            raise OSError(self.why)
         sys.stdout.write("* logged\n")
         self.logged.append((step, metrics))
 
@@ -121,6 +125,99 @@ def test_one_that_fails_is_told_once_and_the_curve_goes_on(
     assert f"WARNING: {package.__name__} failed (OSError: network is away)" in warning
 
 
+ADDRESS = "https://me:log-in-1@host.test/api/upload?write_token=hush-hush-1&run=a%2Fb"
+HELD = {
+    "WANDB_API_KEY": "hush-hush-2-of-wandb",
+    "HF_TOKEN": "hush-hush-2",
+    "TRACKIO_SERVER_URL": "https://host.test/?write_token=hush-hush-3",
+    "SHORT_TOKEN": "a",
+}
+LEAK = (
+    f"cannot reach {ADDRESS} (url: /upload?write_token=hush-hush-1), '{ADDRESS}': key "
+    "hush-hush-2-of-wandb or hush-hush-2, write token hush-hush-3; why? a lost cable"
+)
+TOLD = (
+    "cannot reach https://***@host.test/api/upload?*** (url: /upload?***), "
+    "'https://***@host.test/api/upload?***': key *** or ***, write token ***; why? a lost cable"
+)
+
+
+@pytest.fixture
+def held(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in HELD.items():
+        monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("held")
+def test_a_failure_is_told_without_secrets(package: StandIn, tmp_path: Path) -> None:
+    told: list[str] = []
+    package.fails_at, package.why = 0, LEAK
+    opened(package, tmp_path, told).put({"a": 1.0}, 0)
+    (warning,) = told
+    assert f"failed (OSError: {TOLD}) and is told no more" in warning
+    assert "hush" not in warning
+
+
+@pytest.mark.usefixtures("held")
+def test_a_refused_start_is_told_without_secrets(package: StandIn, tmp_path: Path) -> None:
+    package.refuses = LEAK
+    with pytest.raises(UsageError) as caught:
+        opened(package, tmp_path)
+    told = "".join(traceback.format_exception(caught.value))
+    assert f"does not start: ValueError: {TOLD}" in told
+    assert "hush" not in told
+
+
+def steps_of(package: StandIn) -> list[int]:
+    return [step for step, _ in package.logged]
+
+
+def test_steps_that_come_again_after_a_kill_are_not_handed_over_again(
+    package: StandIn, tmp_path: Path
+) -> None:
+    first = opened(package, tmp_path)
+    for step in range(4):
+        first.put({"a": 1.0}, step)
+    second = opened(package, tmp_path)  # killed, and back at the checkpoint of step 2
+    for step in range(2, 6):
+        second.put({"a": 1.0}, step)
+    assert steps_of(package) == [0, 1, 2, 3, 4, 5]
+
+
+def test_a_step_that_was_not_taken_is_handed_over_again(package: StandIn, tmp_path: Path) -> None:
+    package.fails_at = 1
+    first = opened(package, tmp_path)
+    for step in range(3):
+        first.put({"a": 1.0}, step)
+    package.fails_at = None
+    second = opened(package, tmp_path)
+    for step in range(1, 3):
+        second.put({"a": 1.0}, step)
+    assert steps_of(package) == [0, 1, 2]
+
+
+def test_what_a_machine_that_went_down_left_of_the_steps_is_read(
+    package: StandIn, tmp_path: Path
+) -> None:
+    (tmp_path / f"tracker-{package.__name__}-steps").write_text("\n9\n10\n1\n\0\0")
+    there = opened(package, tmp_path)
+    for step in (10, 11):
+        there.put({"a": 1.0}, step)
+    opened(package, tmp_path).put({"a": 1.0}, 11)
+    assert steps_of(package) == [11]
+
+
+def test_each_tracker_has_steps_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trackio, wandb = StandIn("trackio"), StandIn("wandb")
+    for package in (trackio, wandb):
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    opened(trackio, tmp_path).put({"a": 1.0}, 3)
+    both = open_trackers(["trackio", "wandb"], tmp_path, tmp_path, "demo", {}, print)
+    both.put({"a": 1.0}, 3)
+    both.put({"a": 1.0}, 4)
+    assert (steps_of(trackio), steps_of(wandb)) == ([3, 4], [3, 4])
+
+
 def test_one_that_does_not_start_is_refused_before_any_work(
     package: StandIn, tmp_path: Path
 ) -> None:
@@ -140,11 +237,42 @@ def test_one_that_is_not_installed_is_refused(tmp_path: Path) -> None:
         open_trackers(["wandb"], tmp_path, tmp_path, "demo", {}, print)
 
 
+@pytest.fixture
+def run_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Stand in a folder where wandb, which is not installed, wrote a run before."""
+    (tmp_path / "wandb" / "run-1").mkdir(parents=True)
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *_without_wandb()])
+    yield tmp_path
+    sys.modules.pop("wandb", None)
+
+
+def _without_wandb() -> list[str]:
+    return [entry for entry in sys.path if not (Path(entry) / "wandb").exists()]
+
+
+def test_a_folder_of_run_files_is_no_package(run_files: Path) -> None:
+    with pytest.raises(MissingPackageError, match=r"needs the package wandb: .*wandb is a folder"):
+        open_trackers(["wandb"], run_files, run_files, "demo", {}, print)
+
+
+def test_a_recipe_takes_a_folder_of_run_files_for_no_package(
+    tiny_recipe: Path, run_files: Path
+) -> None:
+    assert tiny_recipe.parent == run_files
+    recipe = read_recipe(tiny_recipe, ["train.trackers=['wandb']"])
+    told = [str(problem) for problem in find_problems(recipe)]
+    assert any(
+        "'wandb': is needed by a run and not installed: pip install wandb" in t for t in told
+    )
+
+
 def test_a_recipe_that_asks_for_a_missing_one_is_told_so(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "importlib.util.find_spec", lambda name: None if name == "wandb" else object()
+        "importlib.util.find_spec",
+        lambda name: None if name == "wandb" else ModuleSpec(name, None, origin=f"{name}.py"),
     )
     monkeypatch.setattr("lingraft.recipe._sources", lambda recipe: [])
     recipe = read_recipe(tiny_recipe, ["train.trackers=['tensorboard', 'wandb']"])
@@ -155,7 +283,7 @@ def test_a_recipe_that_asks_for_a_missing_one_is_told_so(
 
 
 def test_another_choice_makes_nothing_stale() -> None:
-    assert "trackers" not in settings(trackers=["wandb"]).model_dump(mode="json")
+    assert "trackers" not in settings(trackers=["wandb"]).deciding()
 
 
 def test_a_run_without_tensorboard_writes_none(inputs: dict[str, Artefact], tmp_path: Path) -> None:

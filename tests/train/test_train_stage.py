@@ -23,7 +23,6 @@ from lingraft.ranks import Ranks
 from lingraft.shards import write_tokens
 from lingraft.store import Artefact
 from lingraft.train import stage
-from lingraft.train.curve import Curve
 from lingraft.train.data import Data
 from lingraft.train.phases import plan_phases
 from lingraft.train.settings import (
@@ -165,20 +164,6 @@ def test_a_half_written_row_is_written_again(
     path.write_text(path.read_text()[:-9])
     kill_after["step"] = -1
     assert train(tmp_path, inputs, settings()).manifest.digest == trained.manifest.digest
-
-
-def test_lost_rows_are_refused(
-    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
-) -> None:
-    kill_after["step"] = 5
-    with pytest.raises(KilledError):
-        train(tmp_path, inputs, settings())
-    path = open_train_draft(tmp_path, settings()).path / "curve.jsonl"
-    lines = path.read_text().splitlines(keepends=True)
-    path.write_text("".join([*lines[:2], *lines[3:]]))
-    kill_after["step"] = -1
-    with pytest.raises(InputError, match="rows are missing before step 5"):
-        train(tmp_path, inputs, settings())
 
 
 def test_splitting_a_step_into_micro_batches_does_not_change_it(
@@ -494,30 +479,6 @@ def test_the_audit_knows_of_the_adapters_dropout(
     with caplog.at_level("INFO", "lingraft"):
         train(tmp_path, inputs, s)
     assert "train.lora.dropout = 0.9999 does by chance" in caplog.text
-
-
-@pytest.mark.parametrize("row", ["\0" * 20, "{}", "[1]", '{"step": 2}', "\ud800"])
-def test_a_damaged_row_is_refused(tmp_path: Path, row: str) -> None:
-    path = tmp_path / "curve.jsonl"
-    rows = [json.dumps({"step": n, "tokens": n}) for n in range(4)]
-    path.write_text("\n".join([*rows, ""]))
-    assert len(Curve(tmp_path).rows) == 4
-    rows[2] = row
-    path.write_bytes("\n".join([*rows, ""]).encode("utf-8", "surrogatepass"))
-    with pytest.raises(InputError, match=r"line 3 is not a row[\s\S]*delete its folder"):
-        Curve(tmp_path)
-
-
-def test_a_lost_curve_is_refused(
-    inputs: dict[str, Artefact], tmp_path: Path, kill_after: dict[str, int]
-) -> None:
-    kill_after["step"] = 5
-    with pytest.raises(KilledError):
-        train(tmp_path, inputs, settings())
-    (open_train_draft(tmp_path, settings()).path / "curve.jsonl").unlink()
-    kill_after["step"] = -1
-    with pytest.raises(InputError, match="rows are missing before step 4"):
-        train(tmp_path, inputs, settings())
 
 
 def test_a_step_that_processes_cannot_share_is_refused(inputs: dict[str, Artefact]) -> None:

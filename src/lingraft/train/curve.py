@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from ..errors import InputError
-from ..store import write_text
+from ..store import sync_file, write_text
 from .trackers import Trackers
 
 __all__ = ["Curve"]
@@ -23,18 +22,22 @@ _TITLES = {
 }
 """Key of a row -> how trackers' names of its numbers begin."""
 
-_WAY_OUT = "The draft was damaged: delete its folder and run again."
-
 
 class Curve:
     """`curve.jsonl`, row n after n steps, and the same numbers for trackers.
 
     After a kill, steps since the last checkpoint come again: a row replaces itself and all
-    that followed it.
+    that followed it. Where a machine went down, a file may hold less than was written, or zeros:
+    rows from the first bad one on are dropped and told, and their steps have to come again.
     """
 
     def __init__(
-        self, folder: Path, trackers: Trackers | None = None, *, writes: bool = True
+        self,
+        folder: Path,
+        trackers: Trackers | None = None,
+        *,
+        writes: bool = True,
+        note: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Read what a former run left; half a row at its end is cut off.
 
@@ -42,29 +45,35 @@ class Curve:
             folder: Of the artefact.
             trackers: Told what is written.
             writes: Whether rows are written; of many processes, one does.
-
-        Raises:
-            InputError: A row is missing or damaged.
+            note: Told of rows that are missing or damaged.
         """
         self._writes = writes
         self._trackers = trackers or Trackers()
         self._path = folder / "curve.jsonl"
         data = self._path.read_bytes() if self._path.is_file() else b""
         *lines, partial = data.split(b"\n")
-        self.rows: list[dict[str, Any]] = [self._read(n, line) for n, line in enumerate(lines)]
-        self._is_whole = not partial
-        if self.rows:
-            self._refuse_gap(self.rows[-1]["step"])
+        self.rows: list[dict[str, Any]] = []
+        """Row n after n steps, without a gap."""
+        for line in lines:
+            row = _read(line, len(self.rows))
+            if row is None:
+                note(
+                    f"WARNING: {self._path}: line {len(self.rows) + 1} is not the row of step "
+                    f"{len(self.rows)}; it and all after it are dropped, and their steps done anew."
+                )
+                break
+            self.rows.append(row)
+        self._is_whole = not partial and len(self.rows) == len(lines)
 
     def tokens(self, step: int) -> int:
-        """Give the tokens that were trained on in the first `step` steps.
-
-        Raises:
-            InputError: There is no such row.
-        """
-        if step >= len(self.rows):
-            self._refuse_gap(step)
+        """Give the tokens that were trained on in the first `step` steps."""
         return int(self.rows[step]["tokens"])
+
+    def sync(self) -> None:
+        """Have all rows on the disk, before something that counts on them is written there."""
+        if self._writes:
+            sync_file(self._path)
+            sync_file(self._path.parent)
 
     def __enter__(self) -> Curve:
         return self
@@ -80,6 +89,7 @@ class Curve:
     def put(self, row: dict[str, Any]) -> None:
         """Write row `row["step"]` as the last one."""
         step = row["step"]
+        assert step <= len(self.rows), f"row {step} comes after {len(self.rows)} rows"
         appends = self._is_whole and len(self.rows) == step
         del self.rows[step:]
         self.rows.append(row)
@@ -89,37 +99,19 @@ class Curve:
             with self._path.open("a", encoding="utf-8") as file:
                 file.write(_line(row))
         else:
-            self._refuse_gap(step)
             write_text(self._path, "".join(map(_line, self.rows)))
             self._is_whole = True
         self._trackers.put(dict(_scalars(row)), step)
 
-    def finish(self, steps: int) -> list[dict[str, Any]]:
-        """Give all rows, from 0 to `steps`."""
-        self._refuse_gap(steps)
-        return self.rows
 
-    def _refuse_gap(self, last: int) -> None:
-        if [row["step"] for row in self.rows] != list(range(last + 1)):
-            raise InputError(
-                f"{self._path}: rows are missing before step {last}; expected one a step.",
-                way_out=_WAY_OUT,
-            )
-
-    def _read(self, number: int, line: bytes) -> dict[str, Any]:
-        """Read a line; `{}` and the like are damage as much as bytes that are no JSON."""
-        try:
-            row = json.loads(line)
-            is_row = isinstance(row["step"], int) and isinstance(row["tokens"], int)
-        except (ValueError, KeyError, TypeError):
-            is_row = False
-        if not is_row:
-            raise InputError(
-                f"{self._path}: line {number + 1} is not a row of a curve; expected JSON with "
-                "`step` and `tokens`.",
-                way_out=_WAY_OUT,
-            )
-        return dict(row)
+def _read(line: bytes, step: int) -> dict[str, Any] | None:
+    """Read the row of a step; `{}` and the like are damage as much as bytes that are no JSON."""
+    try:
+        row = json.loads(line)
+        is_row = row["step"] == step and isinstance(row["tokens"], int)
+    except (ValueError, KeyError, TypeError):
+        return None
+    return dict(row) if is_row else None
 
 
 def _line(row: dict[str, Any]) -> str:

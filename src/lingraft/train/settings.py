@@ -211,7 +211,7 @@ class TrainSettings(StageSettings):
     guard: GuardSettings | None = None
     """A language that must not be forgotten; None: none is watched, beyond its curve."""
     launch: LaunchSettings = LaunchSettings()
-    trackers: Annotated[list[TrackerName], Field(exclude=True)] = ["tensorboard"]
+    trackers: list[TrackerName] = ["tensorboard"]
     """Who is told the numbers as they come: TensorBoard (files in the artefact), `trackio`,
     `wandb`. No result depends on it, so another choice makes nothing stale."""
     eval_every: Positive = 500
@@ -258,6 +258,10 @@ class TrainSettings(StageSettings):
             if phase.mixture:
                 parse_mixture(phase.mixture, phase.total_tokens)
         return self
+
+    def decides_nothing(self) -> tuple[str, ...]:
+        """Who is told."""
+        return ("trackers",)
 
     @property
     def batch_size(self) -> int:

@@ -42,8 +42,10 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     assert isinstance(settings, TrainSettings), "train.run got another stage's settings"
     device = _choose_device(settings.launch)
     with join_ranks(device) as ranks:
+        # Before the others begin: where one does not start, they are told that nobody trains.
+        trackers = _open_trackers(settings, draft) if ranks.is_first else None
         ranks.begin()
-        return _train(settings, inputs, draft, device, ranks)
+        return _train(settings, inputs, draft, device, ranks, trackers)
 
 
 def _train(
@@ -52,8 +54,8 @@ def _train(
     draft: Draft,
     device: torch.device,
     ranks: Ranks,
+    trackers: Trackers | None,
 ) -> TrainFacts:
-    trackers = _open_trackers(settings, draft) if ranks.is_first else None
     data = Data(settings, inputs["encode"], draft.seed)
     steps = settings.max_steps or data.mixture.steps_per_pass(settings.batch_size)
     phases = plan_phases(settings, steps)
@@ -103,7 +105,7 @@ def _fit_phases(
     """Go through the phases; one that is done already only gives its parameters back."""
     losses: list[float] = []
     stopped = False
-    with Curve(draft.path, trackers, writes=ranks.is_first) as curve:
+    with Curve(draft.path, trackers, writes=ranks.is_first, note=draft.note) as curve:
         ranks.wait()  # every process has read what a former run left
         if not curve.rows:
             curve.put(trainer.first_row(draft))
@@ -121,17 +123,19 @@ def _fit_phases(
             for number, phase in enumerate(phases):
                 losses += fit(
                     trainer.groups(phase),
-                    trainer.plan(number),
+                    trainer.plan(number, len(curve.rows) - 1),
                     trainer.backward,
                     draft,
                     on_step,
                     ranks=ranks,
                     describe=trainer.describe,
+                    before_checkpoint=curve.sync,
                 )
         except GuardStopError:
             stopped = True
             losses = [row["loss"] for row in curve.rows[1:]]
-        return losses, curve.finish(len(losses)), stopped
+        assert len(curve.rows) == len(losses) + 1, "the curve has not a row a step"
+        return losses, curve.rows, stopped
 
 
 def _open_trackers(settings: TrainSettings, draft: Draft) -> Trackers:

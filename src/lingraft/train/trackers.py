@@ -3,7 +3,15 @@
 What they get is what `curve.jsonl` holds; nothing depends on them. trackio and wandb are started
 under one name a run, kept in the draft's scratch, so that a run that goes on is one run there,
 too. Which account, server or mode they use, their own variables and log-ins say; none is asked
-for here. One that fails in the middle of a run is told and left out: training goes on.
+for here, and what they raise is told without them. One that fails in the middle of a run is told
+and left out: training goes on.
+
+A run that goes on after a kill comes to steps that they have had. They would stand there twice
+(trackio), or be warned of (wandb), so the last step handed over is kept, too, and steps up to it
+are passed over. What is not known: both send in the background, so of the steps handed over
+before a kill, the last may never have arrived; and one that is killed between handing a step over
+and keeping its number, or whose machine goes down, hands steps over again. `curve.jsonl` has every
+step once.
 
 Sources: `init`, `log` and `finish` as in trackio 0.43 and wandb 0.31, which name them alike.
 """
@@ -12,13 +20,15 @@ from __future__ import annotations
 
 import importlib
 import os
+import re
 import secrets
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from ..errors import MissingPackageError, UsageError
 from ..store import write_text
@@ -27,6 +37,10 @@ from .settings import TrackerName
 __all__ = ["TensorBoard", "Tracker", "Trackers", "open_trackers"]
 
 _PROJECT = "lingraft"
+
+_SECRETS = ("_TOKEN", "_API_KEY")
+_MIN_SECRET = 8
+"""Characters; a variable such as HF_HUB_DISABLE_IMPLICIT_TOKEN=1 holds none."""
 
 
 class Tracker(Protocol):
@@ -67,14 +81,20 @@ class TensorBoard:
 
 
 class _Run:
-    """A run of trackio or wandb."""
+    """A run of trackio or wandb, and the steps that were handed over, in a file."""
 
-    def __init__(self, name: str, run: Any) -> None:
-        self.name, self._run = name, run
+    def __init__(self, name: str, run: Any, steps: Path) -> None:
+        self.name, self._run, self._steps = name, run, steps
+        self._last = _last_step(steps)
 
     def put(self, scalars: Mapping[str, float], step: int) -> None:
+        if step <= self._last:
+            return
         with _off_stdout():
             self._run.log(dict(scalars), step=step)
+        self._last = step
+        with self._steps.open("a", encoding="utf-8") as file:
+            file.write(f"\n{step}")  # begins the line: half a number stays alone, and is smaller
 
     def close(self) -> None:
         with _off_stdout():
@@ -108,8 +128,8 @@ class Trackers:
                 raise  # its files are on the disk that everything else is on
             self._trackers.remove(tracker)
             self._note(
-                f"WARNING: {tracker.name} failed ({type(error).__name__}: {error}) and is told no "
-                "more of this run; curve.jsonl holds everything."
+                f"WARNING: {tracker.name} failed ({_tell(error)}) and is told no more of this "
+                "run; curve.jsonl holds everything."
             )
 
 
@@ -140,13 +160,16 @@ def open_trackers(
         if name == TensorBoard.name:
             opened.append(TensorBoard(folder / name))
         else:
-            opened.append(_start(name, _run_id(scratch), run, config))
+            opened.append(_start(name, scratch, run, config))
     return Trackers(opened, note)
 
 
-def _start(name: str, run_id: str, run: str, config: Mapping[str, Any]) -> _Run:
+def _start(name: str, scratch: Path, run: str, config: Mapping[str, Any]) -> _Run:
+    run_id = _run_id(scratch)
     try:
         package = importlib.import_module(name)
+        if package.__spec__ is not None and package.__spec__.origin is None:
+            raise ImportError(f"{', '.join(package.__path__)} is a folder of other files")
     except ImportError as error:
         raise MissingPackageError(
             f"train.trackers = '{name}' needs the package {name}: {error}.",
@@ -162,13 +185,40 @@ def _start(name: str, run_id: str, run: str, config: Mapping[str, Any]) -> _Run:
         options["id"] = run_id  # trackio knows runs by their name alone
     try:
         with _off_stdout():
-            return _Run(name, package.init(**options))
+            started = package.init(**options)
     except Exception as error:
         raise UsageError(
-            f"train.trackers: {name} does not start: {type(error).__name__}: {error}",
+            f"train.trackers: {name} does not start: {_tell(error)}",
             effect="Nothing of this run would be seen there.",
             way_out=_WAYS_OUT[name],
-        ) from error
+        ) from None  # a trace would show the text as it was
+    return _Run(name, started, scratch / f"tracker-{name}-steps")
+
+
+def _last_step(steps: Path) -> int:
+    """Give the last step that a file holds; where a machine went down, zeros may stand there."""
+    text = steps.read_text(encoding="utf-8", errors="replace") if steps.is_file() else ""
+    return max((int(line) for line in text.split("\n") if line.isdecimal()), default=-1)
+
+
+def _tell(error: Exception) -> str:
+    """Give an error's kind and text without queries of addresses, log-ins, tokens and keys."""
+    text = str(error)
+    for secret in sorted(_secrets(), key=len, reverse=True):
+        text = text.replace(secret, "***")
+    text = re.sub(r"(?<=://)[^\s/@]+@", "***@", text)
+    # urllib3 tells an address without its host: "url: /upload?write_token=..."
+    text = re.sub(r"(?<=[^\s?])\?[^\s'\"<>()]+", "?***", text)
+    return f"{type(error).__name__}: {text}"
+
+
+def _secrets() -> Iterator[str]:
+    """Give what the environment holds of them: TRACKIO_SERVER_URL has one in its query."""
+    for name, value in os.environ.items():
+        held = [value] if name.endswith(_SECRETS) else []
+        if name.endswith("_URL"):
+            held = [part for _, part in parse_qsl(value.partition("?")[2])]
+        yield from (part for part in held if len(part) >= _MIN_SECRET)
 
 
 def _off_stdout() -> AbstractContextManager[Any]:

@@ -65,8 +65,8 @@ class Trainer:
         """What a phase trains, and how fast."""
         return group_parameters(self._built, self._settings, phase)
 
-    def plan(self, number: int) -> LoopPlan:
-        """What the loop needs to know of a phase."""
+    def plan(self, number: int, known_steps: int) -> LoopPlan:
+        """What the loop needs to know of a phase, where the curve has this many steps' rows."""
         s, phase = self._settings, self._phases[number]
         label = "train" if len(self._phases) == 1 else f"train, phase {number + 1}"
         return LoopPlan(
@@ -84,6 +84,7 @@ class Trainer:
             label=label,
             folder=f"phase-{number + 1}",
             first_step=phase.first,
+            known_steps=known_steps - phase.first,
             is_last=number + 1 == len(self._phases),
         )
 
@@ -150,16 +151,23 @@ class Trainer:
         return ", ".join(f"{name} documents {describe_stretch(s)}" for name, s in stretches)
 
     def validate(self, progress: Progress | None = None) -> dict[str, dict[str, float]]:
-        """Bits per byte, and nats per token, of every set."""
+        """Bits per byte, and nats per token, of every set.
+
+        Each process reckons them, on hardware that may differ, and all take the first one's: what
+        the guard decides by them must be the same everywhere.
+        """
         model, seq_len = self._built.model, self._settings.seq_len
         scores = {
             name: score_docs(model, v.docs, v.sizes_bytes, seq_len, progress)
             for name, v in self._data.valid.items()
         }
         return {
-            "valid": {name: score.bpb for name, score in scores.items()},
-            "valid_nats": {name: s.nats / s.total_tokens for name, s in scores.items()},
+            "valid": {n: self._of_first(score.bpb) for n, score in scores.items()},
+            "valid_nats": {n: self._of_first(s.nats / s.total_tokens) for n, s in scores.items()},
         }
+
+    def _of_first(self, number: float) -> float:
+        return self._ranks.sum_number(number if self._ranks.is_first else 0.0)
 
     def first_row(self, draft: Draft) -> dict[str, Any]:
         """The curve's row before step 0."""
