@@ -150,20 +150,25 @@ def _score_table(rows: list[dict[str, Any]]) -> Any:
     for row in rows:
         table.add_row(
             row["model"],
-            f"{row['bpb']:.4f}",
-            *_difference(row["difference"]),
+            f"{row['bpb']:.4f}{_mark(row)}",
+            *_difference(row["difference"], _mark(row) or _mark(first)),
             f"{row['tokens']:,}",
             f"{row['tokens_per_char']:.3f}",
         )
     return table
 
 
-def _difference(found: dict[str, Any] | None) -> tuple[str, str]:
+def _mark(row: dict[str, Any]) -> str:
+    """Mark a figure that is too low, since its tokenizer lost some of the text."""
+    return "*" if row["lost"]["docs"] else ""
+
+
+def _difference(found: dict[str, Any] | None, mark: str) -> tuple[str, str]:
     if found is None:
         return "", ""
     if found["low"] is None:
-        return f"{found['bpb']:+.4f}", "one document"
-    return f"{found['bpb']:+.4f}", f"{found['low']:+.4f} to {found['high']:+.4f}"
+        return f"{found['bpb']:+.4f}{mark}", "one document"
+    return f"{found['bpb']:+.4f}{mark}", f"{found['low']:+.4f} to {found['high']:+.4f}"
 
 
 def _piece_table(row: dict[str, Any]) -> Any:
@@ -210,4 +215,15 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     blank = sum({row["text"]: row["blank_docs"] for row in rows}.values())
     if blank:
         lines.append(f"{blank:,} blank documents were left out")
+    lines += [_loss(row) for row in rows if row["lost"]["docs"]]
     return lines
+
+
+def _loss(row: dict[str, Any]) -> str:
+    lost = row["lost"]
+    return (
+        f"* {row['model']} on {row['text']}: its tokenizer loses {lost['bytes']:,} bytes of the "
+        f"text ({lost['bytes_frac']:.2%}) or more, in {lost['docs']:,} of {row['docs']:,} "
+        f"documents ({lost['unknown_tokens']:,} unknown pieces). Nothing was paid for them: its "
+        "figure is too low. Compare only figures without a mark, on text that all tokenizers keep."
+    )

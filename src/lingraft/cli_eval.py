@@ -14,6 +14,7 @@ from .errors import UsageError
 
 if TYPE_CHECKING:
     from .evals.evaluating import EvalResult
+    from .evals.plans import LoadPlan
     from .evals.tables import Table
 
 __all__ = ["eval_", "register"]
@@ -104,6 +105,7 @@ def register(app: typer.Typer) -> None:
 
 
 def eval_(
+    ctx: typer.Context,
     models: Models,
     suite: Suite,
     data_dir: DataDir = None,
@@ -133,11 +135,11 @@ def eval_(
     The numbers are those of lm-evaluation-harness; every prompt and answer is kept in DIR.
     """
     from .evals.evaluating import EvalPlan, evaluate_models
-    from .evals.plans import LoadPlan
 
-    load = LoadPlan("4bit" if backend == "4bit" else "full", attn, dtype, device, trust_remote_code)
-    printed = json is not None and str(json) == "-"
+    load = _load_plan(backend, attn, dtype, device, trust_remote_code)
+    printed = _is_printed(json)
     if suite == "bpb":
+        _refuse_for_bits(ctx, backend)
         _bits_per_byte(models, data_dir, limit, load, json, resamples, seed)
         return
     plan = EvalPlan(
@@ -156,13 +158,57 @@ def eval_(
         resamples=resamples,
         seed=seed,
     )
-    folder = out or Path(f"eval-{suite}")
-    result = evaluate_models(
-        models, plan, out=folder, redo=redo, reporter=reporter_for(quiet=printed)
-    )
+    folder, reporter = out or Path(f"eval-{suite}"), reporter_for(quiet=printed)
+    result = evaluate_models(models, plan, out=folder, redo=redo, reporter=reporter)
     _give(result, json, printed=printed)
     if not printed:
         _tell(result, published=published, subjects=subjects)
+
+
+def _load_plan(
+    backend: str, attn: str, dtype: str, device: str, trust_remote_code: bool
+) -> LoadPlan:
+    from .evals.plans import LoadPlan
+
+    load = "4bit" if backend == "4bit" else "full"
+    return LoadPlan(load, attn, dtype, device, trust_remote_code)
+
+
+def _is_printed(json: Path | None) -> bool:
+    """Tell whether results go to the terminal, before the work; a folder cannot take them."""
+    if json is not None and json.is_dir():
+        raise UsageError(
+            f"--json {json}: a folder; expected a file to write, or - to print.",
+            way_out="Name a file in it.",
+        )
+    return json is not None and str(json) == "-"
+
+
+_NOT_FOR_BITS = (
+    *("items", "out", "num_fewshot", "batch_size", "share_prefixes", "include_path"),
+    *("model_args", "too_long", "published", "subjects", "redo"),
+)
+
+
+def _refuse_for_bits(ctx: typer.Context, backend: str) -> None:
+    """Refuse options that were given and say nothing about bits per byte."""
+    if backend not in ("transformers", "4bit"):
+        raise UsageError(
+            f"--suite bpb with --backend {backend}: expected transformers or 4bit.",
+            effect="Bits per byte are computed by transformers.",
+        )
+    given = [
+        name
+        for name in _NOT_FOR_BITS
+        if (source := ctx.get_parameter_source(name)) is not None and source.name != "DEFAULT"
+    ]
+    if given:
+        option = f"--{given[0].replace('_', '-')}"
+        raise UsageError(
+            f"--suite bpb with {option}: that option is for benchmarks of the harness.",
+            effect="It would not be used.",
+            way_out="Leave it out; lingraft bpb has the options of bits per byte.",
+        )
 
 
 def _arguments(words: list[str]) -> dict[str, Any]:

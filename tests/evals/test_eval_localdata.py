@@ -117,6 +117,7 @@ def test_a_missing_example_file_is_named(tmp_path: Path) -> None:
     ("content", "problem"),
     [
         ("id,question,A,B,C,D,answer\n0,q,1,2,3,4,E\n", "row 0 has the answer 'E'"),
+        ("id,question,A,B,C,D,answer\n0,q,1,2,3,4,A\n1,q,1,2,3,4,2\n", "row 1 has the answer '2'"),
         ("id,question,A,B,C,answer\n0,q,1,2,3,A\n", "row 0 has no field 'D'"),
         ("id,question,A,B,C,D,answer\n0,q,1,2\n", "row 0 has no field 'C'"),
         ("id,question,A,B,C,D,answer\n", "no rows"),
@@ -127,6 +128,31 @@ def test_a_damaged_csv_is_refused(content: str, problem: str, tmp_path: Path) ->
     (tmp_path / "ceval/val/law_val.csv").write_text(content)
     with pytest.raises(InputError, match=problem):
         read_local("ceval", tmp_path)
+
+
+def test_spaces_around_an_answer_are_none_of_it(tmp_path: Path) -> None:
+    write_subjects(tmp_path, "ceval", ["law"])
+    path = tmp_path / "ceval/val/law_val.csv"
+    path.write_text("id,question,A,B,C,D,answer\n0,q ,1,2,3,4, B \n")
+    row = read_local("ceval", tmp_path).tasks[0].splits["val"][0]
+    assert (row["question"], row["answer"]) == ("q ", "B")
+    path.write_text("id,question,A,B,C,D,answer\n0,q,1,2,3,4,3\n")
+    with pytest.raises(
+        InputError, match=r"law_val\.csv: row 0 has the answer '3'; .* A, B, C, D\."
+    ):
+        read_local("ceval", tmp_path)
+
+
+@pytest.mark.parametrize("answer", ["C", " C ", "2", " 2"])
+def test_answers_of_mmlu_are_letters_or_numbers(answer: str, tmp_path: Path) -> None:
+    for split in ("dev", "test"):
+        path = tmp_path / "mmlu" / split / f"anatomy_{split}.csv"
+        path.parent.mkdir(parents=True)
+        path.write_text(f"question,choice0,choice1,choice2,choice3,answer\nq,1,2,3,4,{answer}\n")
+    assert read_local("mmlu", tmp_path).tasks[0].splits["test"][0]["answer"] == 2
+    path.write_text("question,choice0,choice1,choice2,choice3,answer\nq,1,2,3,4,E\n")
+    with pytest.raises(InputError, match="the answer 'E'"):
+        read_local("mmlu", tmp_path)
 
 
 def test_a_damaged_arrow_file_is_refused(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lingraft.errors import InputError, UsageError, VerifyError
-from lingraft.evals.answering import refuse_nan, request_key
+from lingraft.evals.answering import refuse_nan, request_key, request_keys
 from lingraft.evals.compare import compare_items
 from lingraft.evals.fitting import Fitting
 from lingraft.evals.items import (
@@ -117,6 +117,12 @@ def test_requests_are_told_apart_by_kind_prompt_and_answer() -> None:
     assert same in keys
 
 
+def test_a_request_asked_again_has_a_name_of_its_own() -> None:
+    first, other, again, third = request_keys("generate_until", [("a",), ("b",), ("a",), ("a",)])
+    assert len({first, other, again, third}) == 4
+    assert first == request_key("generate_until", ("a",))
+
+
 def sample(**changes: Any) -> dict[str, Any]:
     found: dict[str, Any] = {
         "doc_id": 0,
@@ -166,6 +172,14 @@ def test_generated_text_is_shown_as_the_filter_gives_it() -> None:
     assert chosen_text(row, "exact_match") == "2"
 
 
+def test_all_responses_of_an_item_asked_several_times_are_kept() -> None:
+    args = [("Q: 1?\nA:", {"until": ["\n"]})]
+    made = sample(arguments=args, resps=[["2", "3", "2"]], filtered_resps=["2"])
+    (row,) = item_rows({"t": [made]})
+    assert row["generated"] == ["2", "3", "2"]
+    assert chosen_text(row, "exact_match") == "2"
+
+
 def test_rows_come_back_as_they_were_written(tmp_path: Path) -> None:
     import numpy as np
 
@@ -185,8 +199,20 @@ class ByteModel:
 
     max_length, max_gen_toks = 20, 5
 
-    def tok_encode(self, text: str) -> list[int]:
+    def tok_encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
         return list(text.encode())
+
+
+class WordModel:
+    """A model of the harness that has a token a word, and a BOS if told so."""
+
+    max_length, max_gen_toks = 20, 5
+
+    def __init__(self, has_bos: bool) -> None:
+        self._bos = [0] if has_bos else []
+
+    def tok_encode(self, text: str, add_special_tokens: bool = True) -> list[int]:
+        return [*(self._bos if add_special_tokens else []), *map(len, text.split())]
 
 
 def request(prompt: str, answer: Any, doc_id: int = 0) -> SimpleNamespace:
@@ -199,6 +225,38 @@ def test_items_longer_than_the_context_are_counted_once() -> None:
     requests = [request(fits, "bb", 0), request(long, "b", 1), request(long, "bb", 1)]
     fitting.inspect("loglikelihood", [*requests, request(long, "bb", 2)])
     assert fitting.num_items == 2  # 20 tokens before the last fit: item 1 by one answer, not both
+
+
+@pytest.mark.parametrize("has_bos", [False, True])
+@pytest.mark.parametrize("answer", [" A", " false", " something longer"])
+def test_prompt_and_answer_are_counted_as_one_text(answer: str, has_bos: bool) -> None:
+    # 20 tokens are read, and the last of the answer is not: 21 with BOS and answer fit
+    most = 21 - len(answer.split()) - has_bos
+    for num_words in range(most - 2, most + 3):
+        fitting = Fitting("m", WordModel(has_bos), refuse=False)
+        prompt = " ".join(["wordwordw"] * num_words)
+        fitting.inspect("loglikelihood", [request(prompt, answer)])
+        assert fitting.num_items == (num_words > most)
+
+
+def test_one_token_stands_for_an_empty_prompt() -> None:
+    fitting = Fitting("m", WordModel(True), refuse=False)
+    fitting.inspect("loglikelihood", [request("", "wordword " * 20)])
+    with pytest.raises(InputError, match="needs 21 for its answer alone"):
+        fitting.inspect("loglikelihood", [request("", "wordword " * 21)])
+
+
+@pytest.mark.parametrize(
+    ("settings", "most"), [({}, 15), ({"max_gen_toks": 8}, 12), ({"max_new_tokens": 8}, 12)]
+)
+def test_tokens_to_generate_have_any_of_their_names(settings: Any, most: int) -> None:
+    fitting = Fitting("m", ByteModel(), refuse=False)
+    fitting.inspect("generate_until", [request("a" * most, settings)])
+    assert fitting.num_items == 0
+    fitting.inspect("generate_until", [request("a" * (most + 1), settings)])
+    assert fitting.num_items == 1
+    with pytest.raises(InputError, match="needs 20 for its answer alone"):
+        fitting.inspect("generate_until", [request("a", {"max_tokens": 20})])
 
 
 def test_generated_text_needs_room_too() -> None:

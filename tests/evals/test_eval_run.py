@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -47,6 +48,15 @@ def evaluate(place: Path, out: Path, *models: str, reporter: Any = None, **plan:
     ).results
 
 
+def rewrite(path: Path, text: str) -> None:
+    """Change kept answers and their digest too."""
+    path.write_text(text)
+    scores = json.loads(path.with_suffix(".json").read_text())
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    scores["items"] = {"num_rows": text.count("\n"), "sha256": digest}
+    path.with_suffix(".json").write_text(json.dumps(scores))
+
+
 class Counting:
     """Counts answers, and can be killed after some."""
 
@@ -85,10 +95,12 @@ def test_a_result_holds_models_scores_differences_and_commands(place: Path, tmp_
     base, ext = (row["scores"][name]["value"] for name in ("base", "ext"))
     assert row["differences"]["ext"]["value"] == pytest.approx(ext - base)
     assert "6 of 12 validation items are set aside" in row["notes"][0]
-    assert results["commands"] == [
+    (command,) = results["commands"]
+    assert command == (
         f"lm_eval run --model hf --model_args pretrained={place / 'base'},dtype=float32 "
         "--device cpu --tasks winogrande --num_fewshot 5 --include_path tasks"
-    ]
+    )
+    assert results["no_commands"] is None
     assert json.loads((tmp_path / "results.json").read_text()) == results
     rows = [json.loads(x) for x in next(tmp_path.glob("models/base-*/*.jsonl")).open()]
     assert len(rows) == 6
@@ -156,12 +168,25 @@ def test_changed_data_ends_a_resumed_run(place: Path, tmp_path: Path) -> None:
         evaluate(place, tmp_path / "out", "ext", suite="gsm8k", limit=1, data_dir=tmp_path / "data")
 
 
+def raise_target(path: Path) -> None:
+    path.write_text(path.read_text().replace('"acc": 0', '"acc": 1').replace("box", "bag"))
+
+
 @pytest.mark.parametrize(
     ("damage", "problem"),
     [
         (lambda out: (out / "evaluation.json").write_text("{"), "not JSON"),
         (lambda out: next(out.glob("models/*/*.json")).write_text("{"), "scores cannot be read"),
+        (lambda out: next(out.glob("models/*/*.json")).write_text("{}"), "of another version"),
         (lambda out: next(out.glob("models/*/*.jsonl")).write_text("{"), "cannot be read"),
+        (lambda out: next(out.glob("models/*/*.jsonl")).write_text(""), "are 0 rows; 1 were"),
+        (lambda out: raise_target(next(out.glob("models/*/*.jsonl"))), "have other bytes than"),
+        (lambda out: (out / "tasks/sources.json").write_text("{"), "not the record of a task"),
+        (lambda out: (out / "tasks/sources.json").write_text("[]"), "not the record of a task"),
+        (
+            lambda out: (out / "tasks/sources.json").write_text('{"benchmarks": {}}'),
+            "or of another version",
+        ),
     ],
 )
 def test_damaged_results_are_refused(
@@ -177,7 +202,7 @@ def test_models_that_were_asked_other_items_are_not_compared(place: Path, tmp_pa
     evaluate(place, tmp_path, "base", "ext", limit=2)
     path = next(tmp_path.glob("models/ext-*/*.jsonl"))
     lines = path.read_text().splitlines(keepends=True)
-    path.write_text(lines[1] + lines[0])
+    rewrite(path, lines[1] + lines[0])
     with pytest.raises(VerifyError, match="'ext' was asked other items than 'base'"):
         evaluate(place, tmp_path, "base", "ext", limit=2)
 

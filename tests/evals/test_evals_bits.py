@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 from grafts import CHINESE_DOCS, base_folder, byte_folder, grafted_folder, spoil, write_docs
+from plain_bits import independent_bpb
 from safetensors.torch import load_file, save_file
-from transformers import AutoModelForCausalLM, AutoTokenizer
 from typer.testing import CliRunner
 
 from lingraft.cli import app
@@ -30,28 +30,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         "grafted": grafted_folder(root / "grafted"),
         "bytes": byte_folder(root / "bytes"),
     }
-
-
-def independent_bpb(folder: Path, docs: list[str], context: int, stride: int) -> float:
-    """Plain PyTorch and transformers, nothing of ours: the sum of nats over the bytes."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    first = tokenizer("a")["input_ids"][0]
-    start = first if first in tokenizer.all_special_ids else tokenizer.eos_token_id
-    nats = 0.0
-    for doc in docs:
-        ids = [start, *tokenizer(doc, add_special_tokens=False)["input_ids"]]
-        done = 1
-        while done < len(ids):
-            end = min(context + 1, len(ids)) if done == 1 else min(done + stride, len(ids))
-            begin = max(done - 1 - (context - stride), 0)
-            with torch.no_grad():
-                logits = model(torch.tensor([ids[begin : end - 1]])).logits[0].double()
-            logp = torch.log_softmax(logits, -1)
-            for place in range(done, end):
-                nats -= float(logp[place - 1 - begin, ids[place]])
-            done = end
-    return nats / math.log(2) / sum(len(doc.encode()) for doc in docs)
 
 
 @pytest.mark.parametrize("name", ["base", "grafted", "bytes"])
@@ -227,6 +205,20 @@ def test_a_tokenizer_that_is_not_ours_is_used_and_told(
     assert row["encoder"] == "transformers: the folder's tokenizer file gives other ids"
     assert row["tokens"] == plain["tokens"]
     assert row["bpb"] == pytest.approx(plain["bpb"])
+
+
+def test_encoders_are_compared_on_documents_of_each_text(
+    tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    """On 20 English documents the two give the same ids; on the Chinese text behind they do not."""
+    folder = grafted_folder(tmp_path / "both")
+    model = (folders["base"] / "tokenizer.model").read_bytes()
+    (folder / "tokenizer.model").write_bytes(model)
+    texts = [write_docs(tmp_path / "a-en.jsonl", ["ab abc"] * 20)]
+    assert bits_per_byte([folder], texts)[0]["encoder"] == "compiled"
+    texts.append(write_docs(tmp_path / "b-zh.jsonl", CHINESE_DOCS))
+    told = {row["encoder"] for row in bits_per_byte([folder], texts)}
+    assert told == {"transformers: the folder's tokenizer file gives other ids"}
 
 
 def test_a_tokenizer_without_a_file_of_ours_is_transformers(

@@ -62,14 +62,26 @@ def test_a_continuation_leaves_the_prompt_and_eos_out(base: Loaded) -> None:
     assert continue_prompt(_Parrot(262), tokenizer, "ab", HOW, seed=4).ended is False
 
 
+@pytest.mark.parametrize(
+    "asks",
+    [
+        {"repetition_penalty": 9.0, "top_k": 1, "min_p": 0.9, "no_repeat_ngram_size": 1},
+        {"suppress_tokens": list(range(3, 265)), "begin_suppress_tokens": [5]},
+        {"bad_words_ids": [[id] for id in range(3, 265)]},
+        {"sequence_bias": [[[264], 90.0]], "epsilon_cutoff": 0.5},
+        {"forced_bos_token_id": 264, "forced_eos_token_id": 264, "min_new_tokens": 6},
+        {"exponential_decay_length_penalty": [1, 9.0], "stop_strings": ["a"]},
+        {"num_return_sequences": 2, "do_sample": True, "return_dict_in_generate": True},
+    ],
+    ids=lambda asks: next(iter(asks)),
+)
 def test_sampling_is_pure_nucleus_sampling_whatever_the_model_asks(
-    tmp_path: Path, folders: dict[str, Path]
+    tmp_path: Path, folders: dict[str, Path], asks: dict[str, Any]
 ) -> None:
     """A generation_config.json with a penalty changes no text."""
     penalised = base_folder(tmp_path / "base")
     path = penalised / "generation_config.json"
     content = json.loads(path.read_text(encoding="utf-8"))
-    asks = {"repetition_penalty": 9.0, "top_k": 1, "min_p": 0.9, "no_repeat_ngram_size": 1}
     path.write_text(json.dumps(content | asks), encoding="utf-8")
     texts = [
         [s.text for s in generate([model], prompts=["ab", "中文"], how=HOW).models[0].samples]
@@ -80,6 +92,17 @@ def test_sampling_is_pure_nucleus_sampling_whatever_the_model_asks(
     plain = generate([folders["base"]], prompts=["ab"], how=Sampling(greedy=True, max_new_tokens=6))
     assert greedy.models[0].samples == plain.models[0].samples
     assert sampling_options(HOW)["top_k"] == 0
+
+
+def test_the_models_own_configuration_is_put_back_and_its_eos_used(base: Loaded) -> None:
+    own = base.model.generation_config
+    written = continue_prompt(base.model, base.tokenizer, "ab", HOW, seed=4)
+    assert base.model.generation_config is own
+    own.eos_token_id = [2, written.ids[1]]
+    again = continue_prompt(base.model, base.tokenizer, "ab", HOW, seed=4)
+    own.eos_token_id = 2
+    assert again.ids == written.ids[: written.ids.index(written.ids[1])]
+    assert again.ended
 
 
 def test_a_text_depends_on_seed_model_and_prompt_alone(folders: dict[str, Path]) -> None:

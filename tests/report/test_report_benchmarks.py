@@ -146,6 +146,15 @@ def test_a_file_that_is_none_is_refused(results: Path, content: str, message: st
         read_suite(results)
 
 
+def test_scores_that_are_no_percentages_are_refused(tmp_path: Path) -> None:
+    changed = copy.deepcopy(RESULTS)
+    changed["rows"][1] |= {"percent": False, "metric": "word_perplexity"}
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(changed), encoding="utf-8")
+    with pytest.raises(InputError, match="CMMLU is scored by word_perplexity; expected percent"):
+        read_suite(path)
+
+
 def test_a_file_that_is_not_there_is_refused(fake_run: Any, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="nothing at"):
         page_and_card(fake_run, tmp_path / "none.json")

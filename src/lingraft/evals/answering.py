@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
@@ -20,13 +21,28 @@ from ..errors import InputError
 from ..progress import Progress
 from .kept import Kept
 
-__all__ = ["make_keeping_lm", "refuse_nan", "request_key"]
+__all__ = ["make_keeping_lm", "refuse_nan", "request_key", "request_keys", "watch_logits"]
 
 
 def request_key(kind: str, args: Iterable[Any]) -> str:
     """Name a request by its kind, prompt and continuation or settings."""
     text = json.dumps([kind, *args], ensure_ascii=False, sort_keys=True, default=str)
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def request_keys(kind: str, requests: Iterable[Sequence[Any]]) -> list[str]:
+    """Name requests; the same one asked again (a task with repeats) has a name of its own."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for args in requests:
+        key = request_key(kind, args)
+        keys.append(_numbered(key, seen[key]))
+        seen[key] += 1
+    return keys
+
+
+def _numbered(key: str, occurrence: int) -> str:
+    return f"{key}#{occurrence}" if occurrence else key
 
 
 def refuse_nan(answer: Any, model: str, prompt: str) -> None:
@@ -42,9 +58,49 @@ def refuse_nan(answer: Any, model: str, prompt: str) -> None:
             f"The prompt ends with {prompt[-60:]!r}.",
             effect="Every comparison with NaN is false: the item would count as wrong, or as right "
             "by the order of its choices.",
-            way_out="Look for tensors that are not finite (lingraft model diff BASE MODEL), or use "
-            "--dtype float32 or bfloat16: float16 overflows in some models.",
+            way_out=_NAN_WAY_OUT,
         )
+
+
+_NAN_WAY_OUT = (
+    "Look for tensors that are not finite (lingraft model diff BASE MODEL), or use "
+    "--dtype float32 or bfloat16: float16 overflows in some models."
+)
+
+
+def watch_logits(lm: Any, model: str) -> Any:
+    """Let a transformers model of the harness refuse to generate from logits that are no numbers.
+
+    A likelihood shows them; a generated text does not, for the likeliest of NaN is some token.
+
+    Args:
+        lm: The harness's; changed.
+        model: Its name, for messages.
+    """
+    generate = lm._model_generate
+
+    def watched(context: Any, *args: Any, **options: Any) -> Any:
+        def look(_: Any, logits_BV: Any) -> Any:
+            bad_B = (logits_BV.isnan() | (logits_BV == math.inf)).any(-1)
+            if bool(bad_B.any()):
+                row = int(bad_B.int().argmax()) * len(context) // len(bad_B)  # beams are rows, too
+                ids = context[row]
+                raise _bad_logit(model, lm.tokenizer.decode(ids, skip_special_tokens=True))
+            return logits_BV
+
+        return generate(context, *args, logits_processor=[look], **options)
+
+    lm._model_generate = watched
+    return lm
+
+
+def _bad_logit(model: str, prompt: str) -> InputError:
+    return InputError(
+        f"model '{model}': a logit is NaN or infinite where it generates; expected finite numbers. "
+        f"The prompt ends with {prompt[-60:]!r}.",
+        effect="The text would mean nothing, and its score would pass for the model's.",
+        way_out=_NAN_WAY_OUT,
+    )
 
 
 class _Hook:
@@ -55,7 +111,10 @@ class _Hook:
 
     def add_partial(self, kind: str, args: Sequence[Any], answer: Any) -> None:
         refuse_nan(answer, self._model, str(args[0]))
-        self._kept.put(request_key(kind, args), answer)
+        key, occurrence = request_key(kind, args), 0
+        while self._kept.get(_numbered(key, occurrence)) is not None:
+            occurrence += 1
+        self._kept.put(_numbered(key, occurrence), answer)
         self._progress.advance(1)
 
 
@@ -83,7 +142,7 @@ def make_keeping_lm(
     class KeepingLM(LM):  # type: ignore[misc]  # the harness has no types
         def _answer(self, kind: str, requests: list[Any]) -> list[Any]:
             inspect(kind, requests)
-            keys = [request_key(kind, request.args) for request in requests]
+            keys = request_keys(kind, (request.args for request in requests))
             left = [r for r, key in zip(requests, keys, strict=True) if kept.get(key) is None]
             with open_task(len(requests), len(requests) - len(left)) as progress:
                 lm.set_cache_hook(_Hook(model, kept, progress))

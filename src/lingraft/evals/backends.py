@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, MissingPackageError
+from ..errors import InputError, MissingPackageError, UsageError
 from ..manifest import canonical_json
+from ..models import ModelFolder
 from ..progress import Reporter
+from .answering import watch_logits
 from .loading import load_model
 from .placing import locate_model
-from .plans import LoadPlan
+from .plans import DTYPES, LoadPlan, device_of, dtype_of
 from .prefixes import make_sharing_lm, refuse_windows
 
-__all__ = ["BACKENDS", "HarnessModel", "digest_model", "model_key"]
+__all__ = ["BACKENDS", "HarnessModel", "check_vllm", "digest_model", "model_key"]
 
 BACKENDS = ("transformers", "vllm")
 
@@ -26,6 +28,41 @@ _WHOLE_BYTES = 1 << 24
 _SLICES, _SLICE_BYTES = 64, 1 << 16
 _VLLM_CHUNK = 1_024
 """vLLM reports its answers when all are there; so many are lost to a kill at most."""
+
+
+_OWN_ARGS = {
+    "pretrained": "MODEL",
+    "dtype": "--dtype",
+    "batch_size": "--batch-size",
+    "trust_remote_code": "--trust-remote-code",
+}
+
+
+def check_vllm(load: LoadPlan, model_args: Mapping[str, Any]) -> None:
+    """Refuse what vLLM would not be told, or be told twice.
+
+    Raises:
+        UsageError: A way of loading that only transformers has, an unknown dtype, or a model
+            argument that an option of ours gives.
+    """
+    for option, value, default in (
+        ("--attn", load.attn, ""),
+        ("--device", load.device, "auto"),
+    ):
+        if value != default:
+            raise UsageError(
+                f"{option} {value} with --backend vllm: vLLM chooses by itself.",
+                effect="It would not be used.",
+                way_out=f"Leave {option} out; the environment's CUDA_VISIBLE_DEVICES names GPUs.",
+            )
+    if load.dtype not in DTYPES:
+        raise UsageError(f"--dtype {load.dtype}: expected one of {', '.join(DTYPES)}.")
+    options = _OWN_ARGS | ({"quantization": "load='4bit'"} if load.load == "4bit" else {})
+    for name in model_args:
+        if name in options:
+            raise UsageError(
+                f"--model-args {name}=...: lingraft gives it; expected {options[name]} instead."
+            )
 
 
 class HarnessModel:
@@ -69,14 +106,16 @@ class HarnessModel:
         self._loaded = load_model(str(self.folder), self.load, self.label)
         if self.share_prefixes:
             refuse_windows(self._loaded.model, self.label)
-            return make_sharing_lm(self._loaded.model, self._loaded.tokenizer, int(self.batch_size))
-        size = self.batch_size if self.batch_size == "auto" else int(self.batch_size)
-        return HFLM(
+            size = int(self.batch_size)
+            lm = make_sharing_lm(self._loaded.model, self._loaded.tokenizer, size)
+            return watch_logits(lm, self.label)
+        lm = HFLM(
             pretrained=self._loaded.model,
             tokenizer=self._loaded.tokenizer,
             backend="causal",
-            batch_size=size,
+            batch_size=self.batch_size if self.batch_size == "auto" else int(self.batch_size),
         )
+        return watch_logits(lm, self.label)
 
     def _open_vllm(self) -> Any:
         if find_spec("vllm") is None:
@@ -98,20 +137,37 @@ class HarnessModel:
         self._lm = self._loaded = None
 
     def describe(self) -> dict[str, Any]:
-        """Tell for results what was loaded and how."""
-        told = self._loaded.describe() if self._loaded is not None else asdict(self.load)
+        """Tell for results what was loaded and how, and by which versions."""
         if self.backend == "vllm":
-            told |= {"vllm": version("vllm"), "model_args": self.model_args}
-        shared = {"share_prefixes": True} if self.share_prefixes else {}
-        return {"folder": str(self.folder), "backend": self.backend, **shared, **told}
+            told: dict[str, Any] = {"load": self.load.load, "dtype": self.load.dtype}
+            told |= {"model_args": self.model_args, "vllm": version("vllm")}
+        else:
+            assert self._loaded is not None, "a model is described while it is loaded"
+            told = self._loaded.describe()
+        if self.load.trust_remote_code:
+            told["trust_remote_code"] = True
+        if self.share_prefixes:
+            told["share_prefixes"] = True
+        versions = {name: version(name) for name in ("torch", "transformers")}
+        return {"folder": str(self.folder), "backend": self.backend, **told, **versions}
 
 
 def model_key(model: HarnessModel) -> str:
-    """Name a model's answers: by its files and everything that can change an answer."""
+    """Name a model's answers: by its files and everything that can change an answer.
+
+    What "auto" stands for on this machine is in it: answers of a CPU in float32 and of a GPU in
+    bfloat16 are not mixed. vLLM finds its dtype by itself, from the files.
+    """
+    digest = digest_model(model.folder, with_code=model.load.trust_remote_code)
+    load = asdict(model.load)
+    if model.backend == "transformers":
+        device = device_of(model.load)
+        dtype = dtype_of(model.load, ModelFolder(model.folder), device)
+        load |= {"device": device.type, "dtype": str(dtype), "split": model.load.device == "split"}
     content = {
-        "model": digest_model(model.folder),
+        "model": digest,
         "backend": model.backend,
-        "load": asdict(model.load),
+        "load": load,
         "model_args": model.model_args,
         "batch_size": model.batch_size,
         "share_prefixes": model.share_prefixes,
@@ -119,10 +175,14 @@ def model_key(model: HarnessModel) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
-def digest_model(folder: Path) -> str:
+def digest_model(folder: Path, *, with_code: bool = False) -> str:
     """Digest a model folder: small files whole, of large ones the size and 64 slices.
 
     Another training run, dtype or tokenizer changes it; a single number changed by hand may not.
+
+    Args:
+        folder: Where the model lies.
+        with_code: Whether its Python files run, and so belong to it.
 
     Raises:
         InputError: The folder holds no weights.
@@ -136,8 +196,11 @@ def digest_model(folder: Path) -> str:
             f"{folder}: holds no .safetensors and no .bin file; expected a model folder.",
             way_out="Fetch or write the model again.",
         )
+    if with_code:
+        paths += sorted(folder.rglob("*.py"))
     for path in paths:
-        digest.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+        name = path.relative_to(folder).as_posix()
+        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
         for part in _parts(path):
             digest.update(part)
     return digest.hexdigest()

@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ..errors import UsageError
+from ..errors import InputError, UsageError
 from ..progress import Progress
 from ..scoring import Watched, has_plain_head, score_docs
 from .loading import Loaded
+from .losing import Lost, find_lost
 from .reading import Text, TextEncoder, find_piece_id
 
 __all__ = ["MOST_CONTEXT", "BitsSettings", "Reader", "TextScore", "common_context", "score_text"]
@@ -54,6 +55,8 @@ class TextScore(NamedTuple):
     """Documents that were longer than the context."""
     doc_nats: tuple[float, ...]
     doc_bytes: tuple[int, ...]
+    lost: Lost
+    """What the tokenizer lost: where it is something, the figure is too low."""
 
 
 def common_context(contexts: Sequence[int | None], settings: BitsSettings) -> tuple[int, int]:
@@ -103,19 +106,19 @@ class Reader:
             sample: Some documents, on which encoders are compared.
 
         Raises:
-            UsageError: There is no piece to stand before, or after, a document.
+            UsageError: There is no piece to stand before, or after, a document; or several.
         """
         self.loaded = loaded
         self.encoder = TextEncoder(loaded, sample)
         tokenizer = loaded.tokenizer
-        self._bos_id, self.bos_is_own = _bos_of(loaded, settings.bos)
+        self._bos_id, self.bos_is_own = _bos_of(loaded, settings.bos, sample)
         self.bos = str(tokenizer.convert_ids_to_tokens(self._bos_id))
         self._eos: list[int] = [_eos_of(loaded)] if settings.eos else []
         self.has_plain_head = has_plain_head(loaded.model)
 
-    def read(self, docs: Sequence[str]) -> list[list[int]]:
-        """Give the ids of documents: BOS before, EOS after where it counts."""
-        return [[self._bos_id, *ids, *self._eos] for ids in self.encoder.encode(docs)]
+    def frame(self, docs_ids: Sequence[Sequence[int]]) -> list[list[int]]:
+        """Give the ids of documents with BOS before them, and EOS after where it counts."""
+        return [[self._bos_id, *ids, *self._eos] for ids in docs_ids]
 
 
 def score_text(
@@ -137,9 +140,17 @@ def score_text(
         watch: Gets the tokens with their ranks.
 
     Raises:
-        InputError: A logit is not finite; model and document are named.
+        InputError: A logit is not finite; model and document are named. Or the tokenizer makes
+            nothing of the text.
     """
-    docs_ids = reader.read(text.docs)
+    bare_ids = reader.encoder.encode(text.docs)
+    if not any(bare_ids):
+        raise InputError(
+            f"{reader.loaded.name} on {text.name}: its tokenizer gives no id for any document.",
+            effect="There is nothing to score.",
+            way_out="Look at the tokenizer: it knows no character of this text.",
+        )
+    docs_ids = reader.frame(bare_ids)
     sizes = [len(doc.encode()) for doc in text.docs]
     total_tokens = sum(len(ids) - 1 for ids in docs_ids)
     score = score_docs(
@@ -162,6 +173,7 @@ def score_text(
         num_windows_docs=sum(len(ids) - 1 > max_tokens for ids in docs_ids),
         doc_nats=score.doc_nats,
         doc_bytes=tuple(sizes),
+        lost=find_lost(reader.loaded.tokenizer, text.docs, bare_ids),
     )
 
 
@@ -179,20 +191,25 @@ class _InKilobytes:
         self._told = done
 
 
-def _bos_of(loaded: Loaded, asked: str) -> tuple[int, bool]:
+def _bos_of(loaded: Loaded, asked: str, sample: Sequence[str]) -> tuple[int, bool]:
     """Give the id of the piece before a document, and whether the tokenizer puts it there.
 
     Raises:
-        UsageError: There is none.
+        UsageError: There is none, or there are several.
     """
     tokenizer: Any = loaded.tokenizer
-    first = tokenizer("a")["input_ids"][:1]
-    own = first[0] if first and first[0] in tokenizer.all_special_ids else None
+    own = _put_before(tokenizer, sample)
     if asked != "auto":
         id = find_piece_id(loaded, asked)
-        return id, id == own
-    if own is not None:
-        return int(own), True
+        return id, [id] == own
+    if len(own) > 1:
+        pieces = " ".join(tokenizer.convert_ids_to_tokens(own))
+        raise UsageError(
+            f"{loaded.name}: its tokenizer puts {pieces} before a text; expected one piece.",
+            way_out="Name the one to stand before each document: --bos PIECE.",
+        )
+    if own:
+        return own[0], True
     for id in (tokenizer.eos_token_id, tokenizer.bos_token_id):
         if id is not None:
             return int(id), False
@@ -201,6 +218,17 @@ def _bos_of(loaded: Loaded, asked: str) -> tuple[int, bool]:
         effect="The first token of each document would have nothing to be predicted from.",
         way_out="Name the piece that stands between documents: --bos PIECE.",
     )
+
+
+def _put_before(tokenizer: Any, sample: Sequence[str]) -> list[int]:
+    """Give the ids that a tokenizer puts before a text: those that are not the text's own."""
+    for text in ("a", *sample):
+        bare: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+        if bare:
+            whole: list[int] = tokenizer(text)["input_ids"]
+            places = range(len(whole) - len(bare) + 1)
+            return whole[: next((n for n in places if whole[n : n + len(bare)] == bare), 0)]
+    return []
 
 
 def _eos_of(loaded: Loaded) -> int:

@@ -15,16 +15,19 @@ from ..store import write_json
 from .bits import BitsSettings, Reader, TextScore, common_context, score_text
 from .intervals import bits_difference
 from .kept import Kept
+from .keys import model_key
 from .loading import Loaded, load_model
 from .newpieces import Added, PieceWatch, find_added, row_norms
-from .placing import context_of, fingerprint, labels_of, locate_model, read_tokenizer_of
+from .placing import context_of, labels_of, locate_model, read_tokenizer_of
 from .plans import LoadPlan, check_plan
 from .reading import Text, read_scored_texts
 
 __all__ = ["bits_per_byte"]
 
 Row = dict[str, Any]
-_FORMAT = "lingraft.bpb/1"
+_FORMAT = "lingraft.bpb/2"
+_TRIED_DOCS = 20
+"""Of each text: on them encoders are compared."""
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,8 @@ def bits_per_byte(
     if path is not None:
         _require_folder(path)
     with Kept(path, identity) as kept:
+        if kept.damage:
+            teller.note(kept.damage)
         if kept.num_found:
             teller.note(f"going on: {kept.num_found} results were there already")
         found = [_score_model(job, number, kept, teller) for number in range(len(job.labels))]
@@ -150,13 +155,13 @@ def _find_grafts(
 def _score_model(job: _Job, number: int, kept: Kept, reporter: Reporter) -> list[Row]:
     """Score every text with one model; it is loaded only if a result is missing."""
     label, folder = job.labels[number], job.folders[number]
-    model_key = f"{label} {fingerprint(folder)}"
-    rows: list[Row | None] = [
-        kept.get(f"{model_key} {text.name} {text.sha256}") for text in job.texts
-    ]
+    key = model_key(label, folder, job.plan)
+    if job.added:  # which pieces are new is told by the first model
+        key += f" beside {model_key(job.labels[0], job.folders[0], job.plan)}"
+    rows: list[Row | None] = [kept.get(f"{key} {text.name} {text.sha256}") for text in job.texts]
     if any(row is None for row in rows):
         loaded = load_model(str(folder), job.plan, label)
-        sample = [doc for text in job.texts for doc in text.docs[:20]]
+        sample = [doc for text in job.texts for doc in text.docs[:_TRIED_DOCS]]
         reader = Reader(loaded, job.settings, sample)
         missing = sum(
             -(-t.size_bytes // 1_000) for t, row in zip(job.texts, rows, strict=True) if row is None
@@ -171,7 +176,7 @@ def _score_model(job: _Job, number: int, kept: Kept, reporter: Reporter) -> list
                         row["new_pieces"] = watch.result(loaded) | {
                             "norms": row_norms(loaded, job.added[label])
                         }
-                    kept.put(f"{model_key} {text.name} {text.sha256}", row)
+                    kept.put(f"{key} {text.name} {text.sha256}", row)
     return [row for row in rows if row is not None]
 
 
@@ -187,6 +192,12 @@ def _row(job: _Job, reader: Reader, text: Text, score: TextScore) -> Row:
         "docs": len(text.docs),
         "blank_docs": text.num_blank,
         "docs_over_context": score.num_windows_docs,
+        "lost": {
+            "docs": score.lost.num_docs,
+            "bytes": score.lost.size_bytes,
+            "bytes_frac": score.lost.size_bytes / score.size_bytes,
+            "unknown_tokens": score.lost.unknown_tokens,
+        },
         "tokens_per_char": score.total_tokens / score.num_chars,
         "nats_per_token": sum(score.doc_nats) / score.total_tokens,
         "max_tokens": job.max_tokens,

@@ -1,8 +1,11 @@
 """How sure a difference between two models is: a paired bootstrap over items.
 
 Both models answered the same items, and most items are hard for both or easy for both. So items
-are drawn anew, with replacement, for both at once, and the mean difference of each draw is taken;
-the interval holds its middle 95%. It is narrower than what the two standard errors suggest.
+are drawn anew, with replacement, for both at once, and the difference of the scores of each draw is
+taken; the interval holds its middle 95%. It is narrower than what the two standard errors suggest.
+
+The score is the mean of all items, or a weighted mean of the means of subjects; then items are
+drawn within each subject, because the subjects are given.
 
 Shapes: N items, R draws, K values that a difference takes.
 Source: Efron and Tibshirani 1993, An Introduction to the Bootstrap, chapter 13 (percentiles);
@@ -27,18 +30,27 @@ _CELLS = 1 << 22
 Values = Mapping[tuple[str, int], float]
 
 
-def compare_items(base: Values, other: Values, *, resamples: int, seed: int) -> dict[str, Any]:
+def compare_items(
+    base: Values,
+    other: Values,
+    *,
+    resamples: int,
+    seed: int,
+    weights: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     """Compare two models item by item.
 
     Args:
-        base: Value of each item for the base.
+        base: Value of each item, by task and number, for the base.
         other: For the other model.
         resamples: R.
         seed: Decides the draws.
+        weights: What the mean of each task counts in the score, 1 together; None: the score is the
+            mean of all items.
 
     Returns:
-        `value` (other less base), `low` and `high` (None where one item has no spread),
-        `num_better` and `num_worse` items.
+        `value` (other less base), `low` and `high` (None where one item, of all or of a subject
+        that has a weight, has no spread), `num_better` and `num_worse` items.
 
     Raises:
         VerifyError: The two were not asked the same items.
@@ -51,9 +63,15 @@ def compare_items(base: Values, other: Values, *, resamples: int, seed: int) -> 
             way_out="Evaluate anew with --redo.",
         )
     differences_N = np.array([other[item] - base[item] for item in base])
-    low, high = _interval(differences_N, resamples, seed)
+    rng = np.random.default_rng(seed)
+    if weights is None:
+        value = float(differences_N.mean())
+        means_R = _draw_means(differences_N, resamples, rng)
+    else:
+        value, means_R = _weigh(base, differences_N, weights, resamples, rng)
+    low, high = (None, None) if means_R is None else np.quantile(means_R, _EDGES).tolist()
     return {
-        "value": float(differences_N.mean()),
+        "value": value,
         "low": low,
         "high": high,
         "num_better": int((differences_N > 0).sum()),
@@ -61,13 +79,32 @@ def compare_items(base: Values, other: Values, *, resamples: int, seed: int) -> 
     }
 
 
-def _interval(differences_N: Any, resamples: int, seed: int) -> tuple[float | None, float | None]:
-    """Draw how often each value occurs, which is all that the mean of a draw depends on."""
+def _weigh(
+    base: Values, differences_N: Any, weights: Mapping[str, float], resamples: int, rng: Any
+) -> tuple[float, Any]:
+    """Give the weighted mean of subjects, and that of R draws within each; None: no spread."""
+    tasks_N = np.array([task for task, _ in base])
+    of_task = {task: differences_N[tasks_N == task] for task in weights}
+    value = sum(weight * float(of_task[task].mean()) for task, weight in weights.items())
+    means_R: Any = 0.0
+    for task, weight in weights.items():
+        drawn_R = _draw_means(of_task[task], resamples, rng)
+        if drawn_R is None:
+            return value, None
+        means_R = means_R + weight * drawn_R
+    return value, means_R
+
+
+def _draw_means(differences_N: Any, resamples: int, rng: Any) -> Any:
+    """Draw how often each value occurs, which is all that the mean of a draw depends on.
+
+    Returns:
+        R means; None: there is one item alone, or no draw.
+    """
     num_items = len(differences_N)
     if num_items < 2 or not resamples:
-        return None, None
+        return None
     values_K, counts_K = np.unique(differences_N, return_counts=True)
-    rng = np.random.default_rng(seed)
     step = max(_CELLS // len(values_K), 1)
     means = [
         rng.multinomial(num_items, counts_K / num_items, size=min(step, resamples - start))
@@ -75,5 +112,4 @@ def _interval(differences_N: Any, resamples: int, seed: int) -> tuple[float | No
         / num_items
         for start in range(0, resamples, step)
     ]
-    low, high = np.quantile(np.concatenate(means), _EDGES).tolist()
-    return low, high
+    return np.concatenate(means)

@@ -18,16 +18,17 @@ from ..lines import read_lines
 from ..progress import Reporter, SilentReporter
 from ..store import write_text
 from .kept import Kept
+from .keys import model_key
 from .loading import Loaded, load_model
 from .newpieces import Added, find_added
-from .placing import fingerprint, labels_of, locate_model, read_tokenizer_of
+from .placing import labels_of, locate_model, read_tokenizer_of
 from .plans import LoadPlan, check_plan
 from .sampling import Sampling, continue_prompt, seed_of
 from .sidebyside import Sample, SideBySide, WrittenBy, render_html, render_json, render_markdown
 
 __all__ = ["check_sampling", "generate", "read_prompts"]
 
-_FORMAT = "lingraft.generate/1"
+_FORMAT = "lingraft.generate/2"
 _RENDER = {".json": render_json, ".md": render_markdown, ".html": render_html}
 
 
@@ -80,6 +81,8 @@ def generate(
     labels, folders = labels_of(sources), [locate_model(name, plan) for name in sources]
     job = _Job(labels, folders, texts, how, seed, plan, _grafts(labels, folders, plan))
     with Kept(path, [_FORMAT, asdict(how), seed, asdict(plan)]) as kept:
+        if kept.damage:
+            teller.note(kept.damage)
         if kept.num_found:
             teller.note(f"going on: {kept.num_found} continuations were there already")
         written = [_write(job, number, kept, teller) for number in range(len(labels))]
@@ -164,8 +167,10 @@ def _grafts(labels: Sequence[str], folders: Sequence[Path], plan: LoadPlan) -> d
 def _write(job: _Job, number: int, kept: Kept, reporter: Reporter) -> WrittenBy:
     """Let one model continue every prompt; it is loaded only if a text is missing."""
     label, folder = job.labels[number], job.folders[number]
-    model_key = f"{label} {fingerprint(folder)}"
-    keys = [f"{model_key} {prompt}" for prompt in job.prompts]
+    own_key = model_key(label, folder, job.plan)
+    if label in job.added:  # new pieces are counted beside the first model's
+        own_key += f" beside {model_key(job.labels[0], job.folders[0], job.plan)}"
+    keys = [f"{own_key} {prompt}" for prompt in job.prompts]
     missing = [place for place, key in enumerate(keys) if kept.get(key) is None]
     if missing:
         loaded = load_model(str(folder), job.plan, label)

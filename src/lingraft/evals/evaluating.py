@@ -14,7 +14,6 @@ Models can be added to an evaluation: those that are there are not asked again.
 from __future__ import annotations
 
 import json
-import shutil
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -28,7 +27,8 @@ from ..manifest import file_sha256
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder, write_json, write_text
 from .answering import make_keeping_lm
-from .backends import BACKENDS, HarnessModel, model_key
+from .backends import BACKENDS, HarnessModel, check_vllm, model_key
+from .clearing import FORMAT, RECORD, clear_evaluation, clear_tasks, refuse_place
 from .fitting import Fitting
 from .harness import (
     LoadedBenchmark,
@@ -44,13 +44,19 @@ from .kept import Kept
 from .placing import labels_of
 from .plans import LoadPlan, check_plan
 from .suites import FOLDERS, Benchmark, find_suite
-from .summing import sum_up
+from .summing import read_answers, sum_up
 from .tables import markdown
-from .taskfolder import SOURCES, check_sources, local_benchmarks, write_task_folder
+from .taskfolder import (
+    SOURCES,
+    check_sources,
+    local_benchmarks,
+    missing_tasks,
+    read_sources,
+    write_task_folder,
+)
 
 __all__ = ["EvalPlan", "EvalResult", "evaluate_models"]
 
-_FORMAT = "lingraft.eval/1"
 _TOO_LONG = ("cut", "refuse")
 
 
@@ -125,6 +131,8 @@ def evaluate_models(
     reporter = reporter or SilentReporter()
     _check_plan(plan)
     labels = labels_of(models)
+    named = [path for path in (Path(name).expanduser() for name in models) if path.is_dir()]
+    refuse_place(out, [*named, *([plan.data_dir] if plan.data_dir else [])], redo=redo)
     harness = harness_version()
     with (
         lock_folder(out, place="--out DIR", other="--out OTHER"),
@@ -132,10 +140,13 @@ def evaluate_models(
         quiet_harness(),
     ):
         if redo:
-            _clear(out)
+            _open_all(models, labels, plan, out)  # a mistyped name is told before answers are lost
+            clear_evaluation(out)
         benchmarks, manager = _find_benchmarks(plan, out, reporter)
         record = _record(plan, benchmarks, harness, out)
         _hold_to(out, record)
+        if plan.data_dir is not None:
+            _refuse_hub(benchmarks, manager, out / "tasks")
         found = [load_benchmark(manager, benchmark) for benchmark in benchmarks]
         places = _ask_all(models, labels, found, plan, out, reporter)
         results = sum_up(record, found, places, models, plan.resamples, plan.seed)
@@ -153,6 +164,24 @@ def _ask_all(
     reporter: Reporter,
 ) -> dict[str, Path]:
     """Ask one model after the other, and tell where the answers of each are."""
+    # All are found and read in part before the first is asked: hours may lie between.
+    opened, places = _open_all(models, labels, plan, out)
+    for place in places.values():
+        for benchmark in found:
+            if (place / f"{benchmark.benchmark.key}.json").is_file():
+                read_answers(place, benchmark.benchmark.key)
+    for model in opened:
+        places[model.label].mkdir(parents=True, exist_ok=True)
+        for benchmark in found:
+            _ask(model, benchmark, plan, places[model.label], reporter)
+        model.close()
+    return places
+
+
+def _open_all(
+    models: Sequence[str], labels: Sequence[str], plan: EvalPlan, out: Path
+) -> tuple[list[HarnessModel], dict[str, Path]]:
+    """Locate all models, and tell where the answers of each are to lie; nothing is written."""
     opened = [
         HarnessModel(
             name,
@@ -165,17 +194,11 @@ def _ask_all(
         )
         for name, label in zip(models, labels, strict=True)
     ]
-    # All are found and read in part before the first is asked: hours may lie between.
     places = {
         model.label: out / "models" / f"{Path(model.label).name}-{model_key(model)[:12]}"
         for model in opened
     }
-    for model in opened:
-        places[model.label].mkdir(parents=True, exist_ok=True)
-        for benchmark in found:
-            _ask(model, benchmark, plan, places[model.label], reporter)
-        model.close()
-    return places
+    return opened, places
 
 
 def _check_plan(plan: EvalPlan) -> None:
@@ -185,6 +208,8 @@ def _check_plan(plan: EvalPlan) -> None:
         check_plan(plan.load)
         if plan.model_args:
             raise UsageError("--model-args: they go to vLLM; expected --backend vllm with them.")
+    else:
+        check_vllm(plan.load, plan.model_args)
     if plan.share_prefixes and (plan.backend != "transformers" or plan.batch_size == "auto"):
         raise UsageError(
             "--share-prefixes: expected --backend transformers or 4bit, and a number of "
@@ -203,14 +228,6 @@ def _check_plan(plan: EvalPlan) -> None:
     for option, path in (("--data-dir", plan.data_dir), ("--include-path", plan.include_path)):
         if path is not None and not path.is_dir():
             raise UsageError(f"{option} {path}: no such folder.", way_out="Check the path.")
-
-
-def _clear(out: Path) -> None:
-    """Remove what an evaluation wrote, and nothing else."""
-    for name in ("models", "tasks"):
-        shutil.rmtree(out / name, ignore_errors=True)
-    for name in ("evaluation.json", "results.json", "results.md"):
-        (out / name).unlink(missing_ok=True)
 
 
 def _find_benchmarks(
@@ -238,10 +255,11 @@ def _find_benchmarks(
 def _make_task_folder(
     benchmarks: Sequence[Benchmark], data_dir: Path, folder: Path, manager: Any
 ) -> None:
-    sources = folder / SOURCES
-    if sources.is_file():
-        check_sources(json.loads(sources.read_text(encoding="utf-8")), data_dir, folder)
-        return
+    if (folder / SOURCES).is_file():
+        if (folder.parent / RECORD).is_file():
+            check_sources(read_sources(folder), data_dir, folder)
+            return
+        clear_tasks(folder)  # a run that ended before its first question left it, of any suite
     configs = {
         name: Path(entry.yaml_path) for name, entry in manager.task_index.items() if entry.yaml_path
     }
@@ -250,15 +268,27 @@ def _make_task_folder(
     write_task_folder(names, wanted, data_dir, folder, configs)
 
 
+def _refuse_hub(benchmarks: Sequence[Benchmark], manager: Any, folder: Path) -> None:
+    """Refuse a task folder that lacks a task: the harness would fetch its rows in silence."""
+    wanted = [task for b in benchmarks for task in tasks_of(manager, b.task)]
+    missing = missing_tasks(read_sources(folder), wanted)
+    if missing:
+        raise VerifyError(
+            f"{folder}: holds no rows of {len(missing):,} tasks, the first is '{missing[0]}'.",
+            effect="They would be fetched from the hub.",
+            way_out="Evaluate anew with --redo.",
+        )
+
+
 def _record(
     plan: EvalPlan, benchmarks: Sequence[Benchmark], harness: str, out: Path
 ) -> dict[str, Any]:
     data: dict[str, Any] = {"kind": "hub"}
     if plan.data_dir is not None:
-        sources = json.loads((out / "tasks" / SOURCES).read_text(encoding="utf-8"))
+        sources = read_sources(out / "tasks")
         data = {"kind": "local", "folder": sources["folder"], "benchmarks": sources["benchmarks"]}
     return {
-        "format": _FORMAT,
+        "format": FORMAT,
         "lingraft": __version__,
         "harness": harness,
         "suite": plan.suite,
@@ -282,7 +312,7 @@ def _digest_tasks(folder: Path | None) -> dict[str, str]:
 
 def _hold_to(out: Path, record: dict[str, Any]) -> None:
     """Write the record, or compare with the one that is there."""
-    path = out / "evaluation.json"
+    path = out / RECORD
     if not path.is_file():
         write_json(path, record)
         return
@@ -290,7 +320,7 @@ def _hold_to(out: Path, record: dict[str, Any]) -> None:
         kept = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise VerifyError(
-            f"{path}: not JSON: {error}.", way_out="Evaluate anew with --redo."
+            f"{path}: not JSON: {error}.", way_out="Name another folder with --out."
         ) from None
     for key, value in record.items():
         if key != "lingraft" and kept.get(key) != json.loads(json.dumps(value)):
@@ -324,6 +354,8 @@ def _ask(
     identity = {"benchmark": key, "harness": harness_version(), "num_tasks": len(found.tasks)}
     with Kept(items, identity) as kept:
         num_before = kept.num_found
+        if kept.damage:
+            reporter.note(kept.damage)
         keeping = make_keeping_lm(
             lm,
             model.label,
@@ -333,11 +365,17 @@ def _ask(
             chunk=model.chunk,
         )
         results = run_benchmark(keeping, found, limit)
-        write_items(items, item_rows(results.pop("samples")))
+        written = write_items(items, item_rows(results.pop("samples")))
     write_json(
         scores,
         {
             "model": model.describe(),
+            "asked": {
+                "batch_size": plan.batch_size,
+                "attn": plan.load.attn,
+                "device": plan.load.device,
+            },
+            "items": written,
             "num_fewshot": found.num_fewshot,
             "limit": limit,
             "num_too_long": fitting.num_items,

@@ -15,6 +15,8 @@ __all__ = ["Fitting"]
 
 _SPARE = 8
 """Tokens that a tokenizer may put around a text; no text has more tokens than bytes beside."""
+_MAX_TOKENS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")
+"""The harness's names for the most tokens to generate, the first that is given wins."""
 
 
 class Fitting:
@@ -45,12 +47,11 @@ class Fitting:
         """
         if kind == "loglikelihood_rolling":
             return  # the harness reads those in windows
-        lengths: dict[str, int] = {}
+        over_of = self._over_generated if kind == "generate_until" else self._over_answered
         cut: dict[tuple[Any, Any], int] = {}
         for request in requests:
-            room = self._room(kind, request)
-            over = self._over(lengths, request.args[0], room)
-            if over:
+            over = over_of(request)
+            if over > 0:
                 item = (request.task_name, request.doc_id)
                 cut[item] = max(cut.get(item, 0), over)
         self.num_items += len(cut)
@@ -63,30 +64,46 @@ class Fitting:
                 way_out="Use fewer examples (--num-fewshot N) or let them be cut: --too-long cut.",
             )
 
-    def _room(self, kind: str, request: Any) -> int:
-        """Tokens that a prompt may have beside its answer."""
-        if kind == "generate_until":
-            new = int((request.args[1] or {}).get("max_gen_toks", self._lm.max_gen_toks))
-            room = self.context - new
-        else:
-            answer = request.args[1]
-            new = len(answer.encode()) if len(answer.encode()) < _SPARE else self._tokens(answer)
-            room = self.context + 1 - new  # the last token is predicted, not read
-        if room < 1:
+    def _over_answered(self, request: Any) -> int:
+        """Tokens of a prompt with its answer beyond the context, counted as the harness does.
+
+        It encodes both as one text; the last token is predicted, not read.
+        """
+        prompt, answer = request.args[0], request.args[1]
+        if _fits_by_bytes(prompt + answer, self.context):
+            return 0
+        if prompt:
+            num_all = self._tokens(prompt + answer)
+        else:  # one token stands for it
+            num_all = 1 + len(self._lm.tok_encode(answer, add_special_tokens=False))
+        over = num_all - 1 - self.context
+        if over > 0:
+            num_before = self._tokens(prompt) if prompt else 1
+            self._refuse_answer(request, num_all - num_before, self.context)
+        return over
+
+    def _over_generated(self, request: Any) -> int:
+        """Tokens of a prompt beyond what the text to be generated leaves of the context."""
+        given = request.args[1] or {}
+        named = [given[name] for name in _MAX_TOKENS if given.get(name) is not None]
+        new = int(named[0] if named else self._lm.max_gen_toks)
+        self._refuse_answer(request, new, self.context - 1)
+        room = self.context - new
+        prompt = request.args[0]
+        return 0 if _fits_by_bytes(prompt, room) else self._tokens(prompt) - room
+
+    def _refuse_answer(self, request: Any, num_new: int, most: int) -> None:
+        if num_new > most:
             raise InputError(
                 f"model '{self._model}' takes {self.context:,} tokens; {request.task_name} "
-                f"{request.doc_id} needs {new:,} for its answer alone.",
+                f"{request.doc_id} needs {num_new:,} for its answer alone.",
                 way_out="Evaluate this model on other benchmarks.",
             )
-        return room
-
-    def _over(self, lengths: dict[str, int], prompt: str, room: int) -> int:
-        """Tokens of a prompt beyond its room; few bytes have fewer tokens, and are not counted."""
-        if len(prompt.encode("utf-8", "surrogatepass")) + _SPARE <= room:
-            return 0
-        if prompt not in lengths:
-            lengths[prompt] = self._tokens(prompt)
-        return max(lengths[prompt] - room, 0)
 
     def _tokens(self, text: str) -> int:
         return len(self._lm.tok_encode(text))
+
+
+def _fits_by_bytes(text: str, num_tokens: int) -> bool:
+    """Tell whether a text is so short that its tokens need not be counted."""
+    return len(text.encode("utf-8", "surrogatepass")) + _SPARE <= num_tokens

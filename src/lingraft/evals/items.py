@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import VerifyError
+from ..manifest import file_sha256
 
 __all__ = [
     "chosen_text",
@@ -35,7 +36,8 @@ def item_rows(samples: Mapping[str, Sequence[Mapping[str, Any]]]) -> Iterator[Ro
     Yields:
         `task`, `doc_id`, `filter`, `prompt` (or `prompts`, where they differ), `continuations` and
         their `answers` (log-likelihood, is it what greedy decoding gives), or `generated` and what
-        the filter made of it; `target`, `metrics` (name -> value), the harness's hashes, `doc`.
+        the filter made of it, or `log_likelihood` of the whole text; `target`, `metrics` (name ->
+        value), the harness's hashes, `doc`.
     """
     for task, of_task in samples.items():
         for sample in of_task:
@@ -59,19 +61,28 @@ def _answers(sample: Mapping[str, Any]) -> Row:
             "continuations": [args[1] for args in sample["arguments"]],
             "answers": [list(answer) for answer in sample["filtered_resps"]],
         }
+    if len(first) == 1:
+        return {"log_likelihood": sample["filtered_resps"][0]}
     return {
-        "generated": [resps[0] for resps in sample["resps"]],
+        "generated": [text for resps in sample["resps"] for text in resps],  # a task may repeat
         "filtered": list(sample["filtered_resps"]),
     }
 
 
-def write_items(path: Path, rows: Iterable[Row]) -> None:
-    """Write rows, whole or not at all."""
-    partial = path.with_name(f"{path.name}.writing")
+def write_items(path: Path, rows: Iterable[Row]) -> dict[str, Any]:
+    """Write rows, whole or not at all.
+
+    Returns:
+        `num_rows` and `sha256` of the file, which `read_items` compares.
+    """
+    partial, num_rows = path.with_name(f"{path.name}.writing"), 0
     with partial.open("w", encoding="utf-8") as file:
         for row in rows:
             file.write(json.dumps(row, ensure_ascii=False, default=_plain) + "\n")
+            num_rows += 1
+    sha256 = file_sha256(partial)
     partial.replace(path)
+    return {"num_rows": num_rows, "sha256": sha256}
 
 
 def _plain(value: Any) -> Any:
@@ -79,21 +90,39 @@ def _plain(value: Any) -> Any:
     return value.item() if hasattr(value, "item") else str(value)
 
 
-def read_items(path: Path) -> list[Row]:
+def read_items(path: Path, written: Mapping[str, Any] | None = None) -> list[Row]:
     """Read rows.
 
+    Args:
+        path: The file.
+        written: What `write_items` gave; None: it is not known, and nothing is compared.
+
     Raises:
-        VerifyError: The file was damaged after it was written.
+        VerifyError: The file is gone, or was changed after it was written.
     """
     try:
         with path.open(encoding="utf-8") as file:
-            return [json.loads(line) for line in file]
+            rows = [json.loads(line) for line in file]
+        problem = _changed(path, rows, written)
     except (OSError, ValueError) as error:
-        raise VerifyError(
-            f"{path}: answers of an earlier run cannot be read: {error}.",
-            effect="Models would be compared on part of the items.",
-            way_out="Put the file back, or remove it and the .json beside it to ask them again.",
-        ) from None
+        problem = f"cannot be read: {error}"
+    if not problem:
+        return rows
+    raise VerifyError(
+        f"{path}: answers of an earlier run {problem}.",
+        effect="Models would be compared on other answers than they gave, or on part of the items.",
+        way_out="Put the file back, or remove it and the .json beside it to ask them again.",
+    )
+
+
+def _changed(path: Path, rows: Sequence[Row], written: Mapping[str, Any] | None) -> str:
+    if written is None:
+        return ""
+    if len(rows) != written["num_rows"]:
+        return f"are {len(rows):,} rows; {written['num_rows']:,} were written"
+    if file_sha256(path) != written["sha256"]:
+        return "have other bytes than were written"
+    return ""
 
 
 def values_of(rows: Iterable[Row], metric: str, filter_name: str) -> dict[tuple[str, int], float]:
@@ -116,6 +145,8 @@ def last_question(prompt: str) -> str:
 
 def chosen_text(row: Row, metric: str) -> str:
     """Tell what the model chose or wrote, as the metric judges it."""
+    if "log_likelihood" in row:
+        return f"log-likelihood {row['log_likelihood']:.2f}"
     if "generated" in row:
         filtered = row["filtered"][0]
         return str(filtered[0] if isinstance(filtered, list) else filtered)

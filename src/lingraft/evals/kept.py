@@ -14,7 +14,9 @@ class Kept:
     """Values by key, one JSON row a line, written as they come.
 
     The first row names what the results are of. Another identity begins anew; half a row, which a
-    kill leaves at the end, is none. A clean end of the `with` removes the file.
+    kill leaves at the end, is none. Reading ends at a row that is none (a power cut can leave zeros
+    in the middle): those before it are kept, and `damage` tells of the rest. A clean end of the
+    `with` removes the file.
     """
 
     def __init__(self, out: Path | None, identity: Any) -> None:
@@ -22,6 +24,8 @@ class Kept:
         self._path = None if out is None else out.with_name(f".{out.name}.partial")
         self._head = json.dumps(["identity", identity], ensure_ascii=False, sort_keys=True)
         self._values: dict[str, Any] = {}
+        self.damage = ""
+        """What a caller is to tell where the file was damaged; "": it was not."""
         self._read()
         self.num_found = len(self._values)
 
@@ -55,11 +59,40 @@ class Kept:
     def _read(self) -> None:
         if self._path is None or not self._path.is_file():
             return
-        head, *rows = self._path.read_text(encoding="utf-8", errors="replace").split("\n")
-        if head != self._head:
+        head, *rows = self._path.read_bytes().split(b"\n")
+        if head != self._head.encode("utf-8"):
+            if _is_damaged(head):
+                self.damage = f"{self._path}: its first row is damaged; all results are made anew"
             return
-        whole = rows[:-1]  # what follows the last line end was cut off, or is nothing
-        self._values = dict(json.loads(row) for row in whole)
-        if rows[-1:] != [""]:
-            text = "\n".join([head, *whole, ""])
-            self._path.write_text(text, encoding="utf-8")
+        whole: list[bytes] = []
+        for row in rows[:-1]:  # what follows the last line end was cut off, or is nothing
+            found = _read_row(row)
+            if found is None:
+                self.damage = (
+                    f"{self._path}: row {len(whole) + 2} is damaged; the {len(whole):,} results "
+                    f"before it are kept, up to {len(rows) - 1 - len(whole):,} are made anew"
+                )
+                break
+            whole.append(row)
+            self._values[found[0]] = found[1]
+        if self.damage or rows[-1:] != [b""]:
+            self._path.write_bytes(b"\n".join([head, *whole, b""]))
+
+
+def _is_damaged(head: bytes) -> bool:
+    try:
+        json.loads(head.decode("utf-8"))
+    except ValueError:
+        return True
+    return False
+
+
+def _read_row(row: bytes) -> tuple[str, Any] | None:
+    """Read a key and its value; None: the row is none."""
+    try:
+        found = json.loads(row.decode("utf-8"))
+    except ValueError:
+        return None
+    if isinstance(found, list) and len(found) == 2 and isinstance(found[0], str):
+        return found[0], found[1]
+    return None

@@ -118,17 +118,27 @@ def _missing(path: Path, benchmark: str) -> InputError:
     )
 
 
-def _read_csv(path: Path, columns: tuple[str, ...], found: LocalBenchmark) -> list[Row]:
-    """Read columns of a CSV file; its answers must be letters or numbers of choices."""
+_LETTERS = ("A", "B", "C", "D")
+
+
+def _read_csv(
+    path: Path,
+    columns: tuple[str, ...],
+    found: LocalBenchmark,
+    answers: tuple[str, ...] = _LETTERS,
+) -> list[Row]:
+    """Read columns of a CSV file; the last is the answer, without spaces around it."""
     with _existing(path, found).open(encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))
     for number, row in enumerate(rows):
         absent = [name for name in columns if not isinstance(row.get(name), str)]
-        if absent or row[columns[-1]].strip() not in {*"ABCD", *"0123"}:
+        if not absent:
+            row[columns[-1]] = row[columns[-1]].strip()
+        if absent or row[columns[-1]] not in answers:
             what = f"no field '{absent[0]}'" if absent else f"the answer {row[columns[-1]]!r}"
             raise InputError(
                 f"{path}: row {number} has {what}; expected the columns {', '.join(columns)} "
-                "and an answer among A, B, C, D.",
+                f"and an answer among {', '.join(answers)}.",
                 effect="The item could not be scored.",
                 way_out="Fetch the file again.",
             )
@@ -170,7 +180,7 @@ def _read_mmlu(folder: Path, found: LocalBenchmark) -> None:
 
 def _mmlu_rows(path: Path, found: LocalBenchmark) -> list[Row]:
     choices = tuple(f"choice{n}" for n in range(4))
-    rows = _read_csv(path, ("question", *choices, "answer"), found)
+    rows = _read_csv(path, ("question", *choices, "answer"), found, (*_LETTERS, *"0123"))
     return [
         {
             "question": row["question"],

@@ -9,9 +9,9 @@ from typing import Any
 from ..errors import MissingPackageError, UsageError
 from ..models import ModelFolder
 
-__all__ = ["LoadPlan", "check_plan", "device_of", "dtype_of"]
+__all__ = ["DTYPES", "LoadPlan", "check_plan", "device_of", "dtype_of"]
 
-_DTYPES = ("auto", "float32", "bfloat16", "float16")
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 _ATTENTIONS = ("", "sdpa", "eager", "flash_attention_2")
 _LOADS = ("full", "4bit")
 
@@ -47,7 +47,7 @@ def check_plan(plan: LoadPlan) -> None:
     for name, value, known in (
         ("--load", plan.load, _LOADS),
         ("--attn", plan.attn, _ATTENTIONS),
-        ("--dtype", plan.dtype, _DTYPES),
+        ("--dtype", plan.dtype, DTYPES),
     ):
         if value not in known:
             choices = ", ".join(choice for choice in known if choice)

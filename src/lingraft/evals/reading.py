@@ -16,7 +16,6 @@ from .loading import Loaded
 __all__ = ["Text", "TextEncoder", "find_piece_id", "read_scored_texts"]
 
 _TXT = (".txt", ".txt.gz", ".txt.zst")
-_TRIED_DOCS = 20
 _TRIED_CHARS = 2_000
 
 
@@ -120,7 +119,7 @@ class TextEncoder:
 
         Args:
             loaded: The model.
-            sample: Texts on which the two are compared, beginnings of some.
+            sample: Texts on whose beginnings the two are compared.
         """
         self._tokenizer: Any = loaded.tokenizer
         self._encoder: Encoder | None = None
@@ -129,7 +128,7 @@ class TextEncoder:
         except (InputError, UsageError) as error:
             self.told = f"transformers: {str(error).partition(chr(10))[0]}"
             return
-        tried = [text[:_TRIED_CHARS] for text in sample[:_TRIED_DOCS]]
+        tried = [text[:_TRIED_CHARS] for text in sample]
         ours = [ids.tolist() for ids in encoder.encode_batch(tried)]
         if ours != self._by_transformers(tried):
             self.told = "transformers: the folder's tokenizer file gives other ids"

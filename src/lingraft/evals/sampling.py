@@ -1,7 +1,8 @@
 """Continuations of a prompt: nucleus sampling with a seed of its own for each.
 
-What a model's generation_config.json asks beside (a penalty for repetition, a `top_k`) is switched
-off: models are compared under one way of sampling, the one that was named.
+Of a model's generation_config.json the ids of BOS and EOS are used and nothing else, be it a
+penalty for repetition or tokens never to be written: models are compared under one way of
+sampling, the one that was named.
 
 Source: Holtzman et al. 2019, arXiv 1904.09751 (top-p), as transformers samples it.
 """
@@ -9,6 +10,8 @@ Source: Holtzman et al. 2019, arXiv 1904.09751 (top-p), as transformers samples 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -61,18 +64,10 @@ def seed_of(seed: int, model: str, prompt: str) -> int:
 
 
 def sampling_options(how: Sampling) -> dict[str, Any]:
-    """Give what transformers' `generate` takes, with all else that changes logits off."""
-    options: dict[str, Any] = {
-        "max_new_tokens": how.max_new_tokens,
-        "num_beams": 1,
-        "repetition_penalty": 1.0,
-        "no_repeat_ngram_size": 0,
-        "typical_p": 1.0,
-        "min_p": None,
-        "do_sample": not how.greedy,
-    }
+    """Give what transformers' `generate` takes, beside a configuration that asks nothing."""
+    options = {"max_new_tokens": how.max_new_tokens, "do_sample": not how.greedy}
     if how.greedy:
-        return options | {"temperature": None, "top_p": None, "top_k": None}
+        return options
     # top_k 0 is off: transformers' own default of 50 is not what was asked
     return options | {"temperature": how.temperature, "top_p": how.top_p, "top_k": 0}
 
@@ -147,17 +142,37 @@ def continue_ids(
             )
         return logits
 
-    with torch.no_grad():
+    with torch.no_grad(), _asking_nothing(model, tokenizer):
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            pad_token_id=_ends_of(model, tokenizer)[0] if _ends_of(model, tokenizer) else 0,
             logits_processor=[refuse_nan],
             streamer=streamer,
             **sampling_options(how),
         )
     written: list[int] = out[0, len(given) :].tolist()
     return written
+
+
+@contextmanager
+def _asking_nothing(model: Any, tokenizer: Any) -> Iterator[None]:
+    """Put a generation configuration of ids alone in the place of the model's.
+
+    One handed to `generate` would not do: transformers fills what it leaves open from the model's.
+    """
+    from transformers import GenerationConfig
+
+    own = getattr(model, "generation_config", None)
+    ends = _ends_of(model, tokenizer)
+    model.generation_config = GenerationConfig(
+        bos_token_id=getattr(own, "bos_token_id", None),
+        eos_token_id=ends or None,
+        pad_token_id=ends[0] if ends else 0,
+    )
+    try:
+        yield
+    finally:
+        model.generation_config = own
 
 
 def _ends_of(model: Any, tokenizer: Any) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,12 @@ from ..errors import VerifyError
 from .compare import compare_items
 from .harness import LoadedBenchmark
 from .items import Row, chosen_text, read_items, shared_prompt, values_of
+from .scoring_rule import averages_items, weights_of
+from .spelling import spell_command, why_no_command
 from .suites import Benchmark
 from .tables import published_figures
 
-__all__ = ["sum_up"]
+__all__ = ["read_answers", "sum_up"]
 
 _SAMPLES = 4
 """Items shown of each benchmark, those first on which models differ."""
@@ -49,16 +52,18 @@ def sum_up(
     rows: list[dict[str, Any]] = []
     samples: list[dict[str, Any]] = []
     told: dict[str, dict[str, Any]] = {}
+    told_first: list[dict[str, Any]] = []
     for benchmark in found:
         key = benchmark.benchmark.key
-        scores = {m: _read_scores(place / f"{key}.json") for m, place in places.items()}
-        items = {m: read_items(place / f"{key}.jsonl") for m, place in places.items()}
+        kept = {m: read_answers(place, key) for m, place in places.items()}
+        scores, items = {m: k[0] for m, k in kept.items()}, {m: k[1] for m, k in kept.items()}
         _same_items(items)
         told |= {model: score["model"] for model, score in scores.items()}
-        metric, filter_name = _metric_of(benchmark, next(iter(scores.values())), items)
-        differences = _differences(items, metric, filter_name, resamples, seed)
+        metric, filter_name = _metric_of(benchmark, items)
         row = _row(benchmark, metric, filter_name, scores)
-        rows.append(row | {"differences": differences, "notes": _notes(benchmark, record, scores)})
+        row |= _compared(benchmark, row, scores, items, resamples, seed)
+        rows.append(row | {"notes": _notes(benchmark, record, scores)})
+        told_first.append(next(iter(scores.values())))
         samples += _samples(benchmark.benchmark, items, metric, filter_name)
     models = [
         {"name": name, "source": source, **told.get(name, {})}
@@ -73,26 +78,49 @@ def sum_up(
         "average": _averages(rows, places),
         "samples": samples,
         "published": _published(rows),
-        "commands": [_command(b.benchmark, record, models[0], _limit_of(places, b)) for b in found],
+        **_commands(found, record, told_first),
     }
 
 
-def _limit_of(places: Mapping[str, Path], benchmark: LoadedBenchmark) -> int | None:
-    """Tell how many items of each task were asked; None: all."""
-    place = next(iter(places.values()))
-    limit = _read_scores(place / f"{benchmark.benchmark.key}.json")["limit"]
-    return None if limit is None else int(limit)
+def _commands(
+    found: Sequence[LoadedBenchmark], record: Mapping[str, Any], scores: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Spell the harness's commands for the first model; or tell why there are none.
+
+    Args:
+        found: The benchmarks.
+        record: What was asked.
+        scores: The first model's, benchmark by benchmark.
+    """
+    reasons = [why_no_command(record, score["model"], score["asked"]) for score in scores]
+    reason = next((reason for reason in reasons if reason), "")
+    if reason:
+        return {"commands": [], "no_commands": reason}
+    spelled = [
+        spell_command(
+            one.benchmark, record, score["model"], score["limit"], score["asked"]["batch_size"]
+        )
+        for one, score in zip(found, scores, strict=True)
+    ]
+    return {"commands": spelled, "no_commands": None}
 
 
-def _read_scores(path: Path) -> dict[str, Any]:
+def read_answers(place: Path, key: str) -> tuple[dict[str, Any], list[Row]]:
+    """Read a model's scores and items of a benchmark.
+
+    Raises:
+        VerifyError: They are missing, damaged, or other than they were written.
+    """
+    path = place / f"{key}.json"
     try:
         scores: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        items, _ = scores["items"], scores["asked"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise VerifyError(
-            f"{path}: scores cannot be read: {error}.",
+            f"{path}: scores cannot be read, or are of another version: {error!r}.",
             way_out="Remove the file to ask that model again, or evaluate anew with --redo.",
         ) from None
-    return scores
+    return scores, read_items(place / f"{key}.jsonl", items)
 
 
 def _same_items(items: Mapping[str, Sequence[Row]]) -> None:
@@ -110,9 +138,7 @@ def _same_items(items: Mapping[str, Sequence[Row]]) -> None:
             )
 
 
-def _metric_of(
-    benchmark: LoadedBenchmark, score: Mapping[str, Any], items: Mapping[str, Sequence[Row]]
-) -> tuple[str, str]:
+def _metric_of(benchmark: LoadedBenchmark, items: Mapping[str, Sequence[Row]]) -> tuple[str, str]:
     """Name the metric to show: the benchmark's, or else the first of its first task."""
     if benchmark.benchmark.metric:
         return benchmark.benchmark.metric, benchmark.benchmark.filter
@@ -166,15 +192,43 @@ def _score(task: str, metric: str, filter_name: str, score: Mapping[str, Any]) -
     }
 
 
-def _differences(
-    items: Mapping[str, Sequence[Row]], metric: str, filter_name: str, resamples: int, seed: int
+def _compared(
+    found: LoadedBenchmark,
+    row: Mapping[str, Any],
+    scores: Mapping[str, Mapping[str, Any]],
+    items: Mapping[str, Sequence[Row]],
+    resamples: int,
+    seed: int,
 ) -> dict[str, Any]:
+    """Tell the differences to the base, and whether the scores are shares, shown as percent.
+
+    A score that is no mean of its items has a difference without an interval; a tag, which has no
+    score, has none.
+    """
+    metric, filter_name = row["metric"], row["filter"]
     values = {model: values_of(rows, metric, filter_name) for model, rows in items.items()}
     base, *others = values
+    is_mean = averages_items(found, metric) and bool(values[base])
+    every = [value for of_model in values.values() for value in of_model.values()]
+    percent = is_mean and all(0 <= value <= 1 for value in every)
+    score_of = {model: score["value"] for model, score in row["scores"].items()}
+    if score_of[base] is None:
+        return {"percent": percent, "differences": {}}
+    if not is_mean:
+        plain = {"low": None, "high": None, "num_better": None, "num_worse": None}
+        differences = {m: {"value": score_of[m] - score_of[base], **plain} for m in others}
+        return {"percent": percent, "differences": differences}
+    num_items = Counter(task for task, _ in values[base])
+    results = _leaf_results(scores[base])
+    weights = weights_of(found, metric, filter_name, results, num_items)
     return {
-        model: compare_items(values[base], values[model], resamples=resamples, seed=seed)
-        for model in others
-        if values[base]
+        "percent": percent,
+        "differences": {
+            model: compare_items(
+                values[base], values[model], resamples=resamples, seed=seed, weights=weights
+            )
+            for model in others
+        },
     }
 
 
@@ -242,13 +296,18 @@ def _samples(
             "answers": {
                 model: {
                     "text": chosen[item][model],
-                    "right": (rows[item]["metrics"].get(metric) or 0) > _RIGHT,
+                    "right": _is_right(rows[item]["metrics"].get(metric)),
                 }
                 for model, rows in table.items()
             },
         }
         for item in picked
     ]
+
+
+def _is_right(value: Any) -> bool:
+    """Of metrics that are a number; a likelihood with its words is neither right nor wrong."""
+    return isinstance(value, int | float) and value > _RIGHT
 
 
 def _spread(items: Sequence[Any], number: int) -> list[Any]:
@@ -261,21 +320,3 @@ def _target_text(row: Row) -> str:
     if isinstance(target, int) and 0 <= target < len(choices) and len(set(choices)) > 1:
         return str(choices[target]).strip()
     return str(target).strip()
-
-
-def _command(
-    benchmark: Benchmark, record: Mapping[str, Any], model: Mapping[str, Any], limit: int | None
-) -> str:
-    """Spell the harness's own command that gives the base's numbers of this row."""
-    words = [f"lm_eval run --model hf --model_args pretrained={model.get('folder')}"]
-    words[0] += f",dtype={model.get('dtype')}" if model.get("dtype") else ""
-    words.append(f"--device {model.get('device', 'cpu')} --tasks {benchmark.task}")
-    if benchmark.num_fewshot is not None:
-        words.append(f"--num_fewshot {benchmark.num_fewshot}")
-    if limit is not None:
-        words.append(f"--limit {limit}")
-    if record["data"]["kind"] == "local":
-        words.append("--include_path tasks")
-    elif record["include_path"]:
-        words.append(f"--include_path {record['include_path']}")
-    return " ".join(words)

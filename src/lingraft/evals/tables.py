@@ -33,13 +33,14 @@ def result_table(results: Results, *, published: bool) -> Table:
     lines: list[list[str]] = []
     for number, model in enumerate(m["name"] for m in results["models"]):
         mean = [f"{100 * average[model]:.2f}"] if average else []
-        lines.append([model, *(_score(row["scores"][model]) for row in rows), *mean])
+        lines.append([model, *(_score(row["scores"][model], row) for row in rows), *mean])
         if number:
-            changes = [_change(row["differences"].get(model)) for row in rows]
+            changes = [_change(row["differences"].get(model), row) for row in rows]
             lines.append(["  to the base (95%)", *changes, *([""] if average else [])])
     if published:
         lines += _published_rows(rows, bool(average))
-    return Table("percent, with standard errors", columns, lines)
+    unit = "percent" if all(_is_percent(row) for row in rows) else "scores"
+    return Table(f"{unit}, with standard errors", columns, lines)
 
 
 def _heading(row: Mapping[str, Any]) -> str:
@@ -48,19 +49,30 @@ def _heading(row: Mapping[str, Any]) -> str:
     )
 
 
-def _score(score: Mapping[str, Any]) -> str:
+def _is_percent(row: Mapping[str, Any]) -> bool:
+    """Whether a row's scores are shares; a perplexity is none, and is shown as it is."""
+    return bool(row.get("percent", True))
+
+
+def _number(value: float, row: Mapping[str, Any], sign: str = "") -> str:
+    return f"{100 * value:{sign}.2f}" if _is_percent(row) else f"{value:{sign},.4f}"
+
+
+def _score(score: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     if score["value"] is None:
         return "-"
     stderr = score["stderr"]
-    return f"{100 * score['value']:.2f}" + ("" if stderr is None else f" ±{100 * stderr:.2f}")
+    return _number(score["value"], row) + ("" if stderr is None else f" ±{_number(stderr, row)}")
 
 
-def _change(found: Mapping[str, Any] | None) -> str:
+def _change(found: Mapping[str, Any] | None, row: Mapping[str, Any]) -> str:
     if found is None:
         return "-"
-    if found["low"] is None:
-        return f"{100 * found['value']:+.2f}"
-    return f"{100 * found['value']:+.2f} ({100 * found['low']:+.2f} to {100 * found['high']:+.2f})"
+    value, low, high = (
+        None if found[name] is None else _number(found[name], row, "+")
+        for name in ("value", "low", "high")
+    )
+    return f"{value}" if low is None else f"{value} ({low} to {high})"
 
 
 def _published_rows(rows: Sequence[Mapping[str, Any]], average: bool) -> list[list[str]]:
@@ -89,7 +101,7 @@ def subject_table(row: Mapping[str, Any], models: Sequence[str]) -> Table:
             subject["title"],
             f"{subject['num_items']:,}",
             *(
-                "-" if subject["scores"][m] is None else f"{100 * subject['scores'][m]:.2f}"
+                "-" if subject["scores"][m] is None else _number(subject["scores"][m], row)
                 for m in models
             ),
         ]
@@ -107,10 +119,13 @@ def markdown(results: Results) -> str:
         f"lm-evaluation-harness {results['harness']}, lingraft {results['lingraft']}; differences: "
         f"paired bootstrap over items, {results['resamples']:,} draws, seed {results['seed']}."
     )
-    parts.append(
-        "The harness's own command line gives the first model's numbers, in this folder:\n\n"
-        + "\n".join(f"    {command}" for command in results["commands"])
-    )
+    if results["commands"]:
+        parts.append(
+            "The harness's own command line gives the first model's numbers, in this folder:\n\n"
+            + "\n".join(f"    {command}" for command in results["commands"])
+        )
+    else:
+        parts.append(f"The harness's own command line cannot repeat it: {results['no_commands']}.")
     names = [model["name"] for model in results["models"]]
     for row in results["rows"]:
         if row["subjects"]:

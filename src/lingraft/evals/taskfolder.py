@@ -21,7 +21,14 @@ from ..manifest import file_sha256
 from ..store import write_json, write_text
 from .localdata import LocalBenchmark, LocalTask, find_local, local_names, read_local
 
-__all__ = ["SOURCES", "check_sources", "local_benchmarks", "write_task_folder"]
+__all__ = [
+    "SOURCES",
+    "check_sources",
+    "local_benchmarks",
+    "missing_tasks",
+    "read_sources",
+    "write_task_folder",
+]
 
 SOURCES = "sources.json"
 
@@ -88,9 +95,14 @@ def write_task_folder(
     return sources
 
 
+def missing_tasks(sources: Mapping[str, Any], wanted: Iterable[str]) -> list[str]:
+    """Name the tasks that a task folder holds no rows of; the harness would ask the hub."""
+    return sorted(set(wanted).difference(*(b["items"] for b in sources["benchmarks"].values())))
+
+
 def _refuse_missing(sources: Mapping[str, Any], wanted: set[str], data_dir: Path) -> None:
     """Refuse to go on where part of the tasks would be fetched from the hub."""
-    missing = sorted(wanted.difference(*(b["items"] for b in sources["benchmarks"].values())))
+    missing = missing_tasks(sources, wanted)
     if missing:
         raise InputError(
             f"{data_dir}: holds no rows of {len(missing):,} tasks, the first is '{missing[0]}'.",
@@ -126,6 +138,34 @@ def _describe(found: LocalBenchmark, data_dir: Path) -> dict[str, Any]:
         "items": {t.name: {split: len(r) for split, r in t.splits.items()} for t in found.tasks},
         "notes": found.notes,
     }
+
+
+def read_sources(folder: Path) -> dict[str, Any]:
+    """Read what a task folder tells of itself.
+
+    Raises:
+        VerifyError: It is damaged, or was written by another version.
+    """
+    path = folder / SOURCES
+    try:
+        sources: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        named = [sources["written"], *(b["files"] for b in sources["benchmarks"].values())]
+        whole = all(isinstance(sha256_of, dict) for sha256_of in named) and sources["folder"]
+        whole = whole and all(
+            isinstance(b["items"], dict) and isinstance(b["notes"], list)
+            for b in sources["benchmarks"].values()
+        )
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        whole, problem = False, f": {error!r}"
+    else:
+        problem = ""
+    if not whole:
+        raise VerifyError(
+            f"{path}: not the record of a task folder, or of another version{problem}.",
+            effect="It could not be told whether the items are those that were asked.",
+            way_out="Evaluate anew with --redo.",
+        )
+    return sources
 
 
 def check_sources(sources: Mapping[str, Any], data_dir: Path, folder: Path) -> None:

@@ -137,13 +137,20 @@ def read_suite(path: Path) -> Suite:
     """Read a `results.json`.
 
     Raises:
-        InputError: It is no such file.
+        InputError: It is no such file, or a benchmark of it is not scored in percent.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         found = content["format"]
         if found != FORMAT:
             raise InputError(f"{path}: format {found!r}; expected {FORMAT!r}.", way_out=_WAY_OUT)
+        other = next((row for row in content["rows"] if not row.get("percent", True)), None)
+        if other is not None:
+            raise InputError(
+                f"{path}: {other['title']} is scored by {other['metric']}; expected percent.",
+                effect="The report's table and bars would show it a hundred times too large.",
+                way_out="Leave it out of report.benchmarks; its own results.md shows it.",
+            )
         return _suite(content)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
         raise InputError(
