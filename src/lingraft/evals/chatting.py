@@ -83,9 +83,7 @@ class Chat:
                 self.tell(HELP)
             case _ if command.startswith("/"):
                 self.tell(f"{command.split()[0]}: no such command. {HELP}")
-            case "":
-                pass
-            case _:
+            case _ if command:
                 self.answer(line)
         return True
 
