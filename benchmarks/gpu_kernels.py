@@ -4,7 +4,7 @@ Checked: see gpu_checks.py.
 Timed:   by the host's clock around a synchronised call, after two that do not count, median:
          unpacking, the products of an expert, an expert block at true widths (loop of products;
          grouped products), attention, the head's loss, tiles of the kernels that hold a product,
-         two layers of a built model with a profile.
+         two layers of a built model with a profile; Liger-Kernel's loss, where it is installed.
 Run:     python benchmarks/gpu_kernels.py --out gpu_kernels.json
 Small:   python benchmarks/gpu_kernels.py --device cpu   (plain torch only: tests the script)
 """
@@ -16,6 +16,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,37 @@ def time_head(bench: Bench) -> dict[str, Any]:
     return found
 
 
+def time_liger(bench: Bench) -> dict[str, Any]:
+    """The same loss and gradients by Liger-Kernel, and how far from ours; float32 sums in both."""
+    from liger_kernel.transformers import LigerFusedLinearCrossEntropyLoss
+
+    tokens, pieces, width = (16384, 57_000, 4096) if bench.is_gpu else (256, 500, 64)
+    labels = torch.randint(pieces, (tokens,), device=bench.device)
+    liger = LigerFusedLinearCrossEntropyLoss(accum_dtype=FP32)
+    tensors = (bench.random(tokens, width, dtype=BF16), bench.random(pieces, width, std=0.02))
+    x, weight = (tensor.requires_grad_() for tensor in tensors)
+
+    def run_liger() -> torch.Tensor:
+        loss: torch.Tensor = liger(weight.to(BF16), x, labels)
+        return loss
+
+    found: dict[str, Any] = {"version": version("liger-kernel")}
+    grads = []
+    for name, run in (
+        ("ours", partial(linear_cross_entropy, x, weight, labels)),
+        ("liger", run_liger),
+    ):
+        found[f"{name}_ms"] = round(bench.time_ms(run, 3), 1)
+        loss = run()
+        torch.autograd.backward(loss)
+        grads.append((x.grad, weight.grad))
+        x.grad = weight.grad = None
+        found[f"{name}_loss"] = float(loss.detach())
+    for name, own, other in zip(("x", "weight"), *grads, strict=True):
+        found[f"grad_{name}_off"] = float((own - other).float().norm() / own.float().norm())
+    return found
+
+
 def time_layer(bench: Bench) -> dict[str, Any]:
     """Two layers from the builder: seconds to build, a step, and where its time goes."""
     from lingraft.train.build import build
@@ -308,6 +340,7 @@ PARTS = {
     "grouped": time_grouped,
     "attention": time_attention,
     "head": time_head,
+    "liger": time_liger,
     "layer": time_layer,
     "tiles": time_tiles,
 }
