@@ -22,16 +22,17 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.util import find_spec
 
 import torch
 from torch.nn.functional import embedding, pad
 
 from .errors import InputError
+from .packages import has_package
 
 __all__ = [
     "BLOCK",
     "GROUP",
+    "PARTS",
     "Packed",
     "constant_table",
     "dequantize",
@@ -47,6 +48,8 @@ __all__ = [
 _log = logging.getLogger("lingraft")
 BLOCK = 64
 GROUP = 256
+PARTS = ("codes", "constants", "group_maxima", "mean")
+"""Names of what a packed matrix consists of, as the fields of `Packed`."""
 _CHUNK = 1 << 22  # numbers quantised at a time: bounds the float32 copies
 _LEVELS = (
     -1.0,
@@ -125,7 +128,9 @@ def quantize(weight: torch.Tensor) -> Packed:
             effect="A whole block of 64 around each would be lost.",
             way_out="Repair the base model, or take it from its source again.",
         )
-    mean = maxima_b.mean()
+    # In float64, where such a sum of 16-bit numbers is exact: in float32 its last bit depends on
+    # who adds first, and so on the number of threads.
+    mean = maxima_b.double().mean().float()
     constants, group_maxima = _quantize_constants(maxima_b - mean)
     return Packed(codes, constants, group_maxima, mean, tuple(weight.shape))
 
@@ -146,7 +151,7 @@ def dequantize(packed: Packed, dtype: torch.dtype = torch.float32) -> torch.Tens
 @cache
 def has_kernels() -> bool:
     """Tell whether Triton is there, which torch brings along for GPUs; warn where it is not."""
-    is_there = find_spec("triton") is not None
+    is_there = has_package("triton")
     if not is_there:
         _log.warning("Triton is not installed: a GPU computes the same, several times slower")
     return is_there

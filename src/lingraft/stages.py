@@ -68,7 +68,7 @@ STAGES: tuple[Stage, ...] = (
     Stage("tokenizer", 30, 1, ("corpus", "base", "vocab"), "extend the tokenizer and prove it"),
     Stage("encode", 35, 2, ("corpus", "tokenizer"), "turn text into token files", resumable=True),
     Stage("embed", 40, 2, ("base", "tokenizer"), "expand embed_tokens and lm_head"),
-    Stage("train", 60, 3, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
+    Stage("train", 60, 4, ("embed", "encode"), "QLoRA continued pretraining", resumable=True),
     Stage("merge", 70, 2, ("embed", "train"), "fold the adapter into the weights", resumable=True),
     Stage("evals", 80, 2, ("corpus", "base", "embed", "merge"), "bits per byte, continuations"),
     Stage(

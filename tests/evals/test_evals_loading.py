@@ -11,6 +11,7 @@ from grafts import base_folder
 from pico import save_mixtral
 from safetensors.torch import load_file, save_file
 
+from lingraft import packedcache
 from lingraft.errors import InputError, MissingPackageError, UsageError
 from lingraft.evals import loading, placing, plans
 from lingraft.evals.loading import load_model
@@ -21,8 +22,8 @@ from lingraft.nf4 import round_trip
 IDS = torch.arange(5, 40).unsqueeze(0)
 
 
-def no_package(name: str) -> None:
-    return None
+def no_package(name: str) -> bool:
+    return False
 
 
 def test_labels_are_as_short_as_they_may_be() -> None:
@@ -63,6 +64,26 @@ def test_a_mixtral_in_4_bits_is_the_model_of_the_rounded_weights(tmp_path: Path)
     assert torch.allclose(found, expected, atol=1e-5)
     assert (plain - expected).abs().max() > 0.01
     assert packed.model.generate(IDS, max_new_tokens=3, do_sample=False).shape[1] > IDS.shape[1]
+
+
+def test_a_mixtrals_packed_weights_are_kept_and_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save_mixtral(tmp_path / "model")
+    plan = LoadPlan(load="4bit", packed_cache=str(tmp_path / "kept"))
+    with torch.no_grad():
+        expected = load_model(str(tmp_path / "model"), LoadPlan(load="4bit")).model(IDS).logits
+        first = load_model(str(tmp_path / "model"), plan).model(IDS).logits
+        monkeypatch.setattr(packedcache, "quantize", no_package)
+        again = load_model(str(tmp_path / "model"), plan).model(IDS).logits
+    assert torch.equal(first, expected)
+    assert torch.equal(again, expected)
+
+
+def test_where_packed_weights_are_kept_decides_no_result() -> None:
+    kept, plain = LoadPlan(load="4bit", packed_cache="there"), LoadPlan(load="4bit")
+    assert kept.deciding() == plain.deciding()
+    assert plain.deciding() != LoadPlan().deciding()
 
 
 def test_a_tied_mixtral_in_4_bits_has_one_matrix(tmp_path: Path) -> None:
@@ -164,6 +185,7 @@ def test_a_hub_name_is_fetched_with_its_own_code_only_if_asked(
         (LoadPlan(dtype="int8"), "--dtype int8"),
         (LoadPlan(device="gpu"), "--device gpu: expected auto"),
         (LoadPlan(device="cuda:99"), "--device cuda:99: this machine has"),
+        (LoadPlan(packed_cache="there"), "--packed-cache there without 4 bits"),
         (LoadPlan(device="cpu", attn="flash_attention_2"), "NVIDIA GPUs only"),
     ],
 )
@@ -174,22 +196,22 @@ def test_a_plan_that_cannot_be_is_refused(plan: LoadPlan, message: str) -> None:
 
 def test_flash_attention_needs_its_package_and_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plans, "device_of", lambda plan: torch.device("cuda"))
-    monkeypatch.setattr(plans, "find_spec", no_package)
+    monkeypatch.setattr(plans, "has_package", no_package)
     with pytest.raises(MissingPackageError, match="flash-attn"):
         check_plan(LoadPlan(attn="flash_attention_2"))
     with pytest.raises(MissingPackageError, match="accelerate"):
         check_plan(LoadPlan(device="split"))
-    monkeypatch.setattr(plans, "find_spec", lambda name: name)
+    monkeypatch.setattr(plans, "has_package", lambda name: True)
     check_plan(LoadPlan(attn="flash_attention_2"))
     with pytest.raises(UsageError, match="16 bits only"):
         check_plan(LoadPlan(attn="flash_attention_2", dtype="float32"))
 
 
 def test_4_bits_of_other_models_need_bitsandbytes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = base_folder(tmp_path / "base")
-    monkeypatch.setattr(loading, "find_spec", no_package)
+    monkeypatch.setattr(loading, "has_package", no_package)
     with pytest.raises(MissingPackageError, match="bitsandbytes and accelerate"):
         load_model(str(folder), LoadPlan(load="4bit"))
 

@@ -226,6 +226,37 @@ def test_one_that_does_not_start_is_refused_before_any_work(
         opened(package, tmp_path)
 
 
+def test_one_that_started_is_closed_where_the_next_does_not_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trackio, wandb = StandIn("trackio"), StandIn("wandb")
+    for package in (trackio, wandb):
+        monkeypatch.setitem(sys.modules, package.__name__, package)
+    wandb.refuses = "no log-in"
+    with pytest.raises(UsageError, match="wandb does not start"):
+        open_trackers(["trackio", "wandb"], tmp_path, tmp_path, "demo", {}, print)
+    assert trackio.finished == 1
+
+
+def test_one_is_closed_once_where_training_ends_and_where_it_does_not_begin(
+    package: StandIn,
+    inputs: dict[str, Artefact],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked = settings(trackers=[package.__name__], max_steps=1)
+    train(tmp_path / "whole", inputs, asked)
+    assert package.finished == 1
+
+    def refuse(*_: object, **__: object) -> None:
+        raise UsageError("no data")
+
+    monkeypatch.setattr("lingraft.train.stage.Data", refuse)
+    with pytest.raises(UsageError, match="no data"):
+        train(tmp_path / "cut", inputs, asked)
+    assert package.finished == 2
+
+
 @pytest.fixture
 def absent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "wandb", None)

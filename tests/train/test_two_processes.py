@@ -1,5 +1,7 @@
 """Two processes whose machines reckon otherwise, or whose first one cannot start a tracker.
 
+They share a packed body, too.
+
 This file is also the program of each process: RANK PORT FOLDER.
 """
 
@@ -63,6 +65,8 @@ def test_the_first_process_decides_for_all(inputs: dict[str, Artefact], tmp_path
         assert (first[name]["steps"], first[name]["stopped_by_guard"]) == (steps, stopped)
         assert first[name]["replay"] == []
     assert (first["trackers"], second["trackers"]) == ("does not start", "nobody trains")
+    # Two layers of four maps and three for each of four experts, packed once for all runs.
+    assert (first["num_packed"], second["num_packed"]) == (2 * (4 + 3 * 4), 0)
 
 
 def work(rank: int, port: int, folder: Path) -> None:
@@ -76,12 +80,13 @@ def work(rank: int, port: int, folder: Path) -> None:
     paths = json.loads((folder / "inputs.json").read_text())
     inputs = {name: open_artefact(Path(path)) for name, path in paths.items()}
     found: dict[str, Any] = {}
+    packed = count_packed()
     with join_ranks(torch.device("cpu")) as ranks:
         for name in GUARDS:
             if rank:
                 reckon_otherwise(at_start=name == "start")
                 assert ranks.await_begin()
-            s = settings_of(name)
+            s = settings_of(name).model_copy(update={"packed_cache": str(folder / "shared")})
             draft = open_train_draft(folder / name, s)  # the test has made it
             found[name] = stage.run(s, inputs, draft).model_dump(mode="json")
         ranks.has_begun = False
@@ -95,7 +100,23 @@ def work(rank: int, port: int, folder: Path) -> None:
                 found["trackers"] = error.what
             finally:
                 ranks.cancel()  # as `together.train_recipe` does
+    found["num_packed"] = len(packed)
     (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def count_packed() -> list[Any]:
+    """Give a list that grows by the shape of each matrix that this process packs."""
+    from lingraft import packedcache
+    from lingraft.nf4 import quantize
+
+    packed: list[Any] = []
+
+    def counted(weight: Any) -> Any:
+        packed.append(weight.shape)
+        return quantize(weight)
+
+    packedcache.quantize = counted  # type: ignore[attr-defined]
+    return packed
 
 
 def reckon_otherwise(*, at_start: bool) -> None:

@@ -11,20 +11,18 @@ Source of the experts' order of work: transformers' MixtralExperts.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
 
-from ..errors import InputError
+from ..fillmodel import ModelFiller, empty_model
 from ..models import ModelFolder
-from ..nf4 import Packed, dequantize, quantize
+from ..nf4 import PARTS, Packed, dequantize
+from ..packedcache import Pack, pack_anew
 
 __all__ = ["has_packed_form", "load_packed"]
-
-_PARTS = ("codes", "constants", "group_maxima", "mean")
 
 
 def has_packed_form(files: ModelFolder) -> bool:
@@ -33,7 +31,12 @@ def has_packed_form(files: ModelFolder) -> bool:
 
 
 def load_packed(
-    files: ModelFolder, *, dtype: torch.dtype, device: torch.device, attn: str = ""
+    files: ModelFolder,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    attn: str = "",
+    pack: Pack = pack_anew,
 ) -> Any:
     """Load a Mixtral with its linear maps in NF4.
 
@@ -42,29 +45,28 @@ def load_packed(
         dtype: Of arithmetic, and of what is not packed.
         device: Where it shall be.
         attn: transformers' way of attention; "": its own choice.
+        pack: Gives the packed matrices, anew or from a cache.
 
     Raises:
         InputError: A tensor is missing, has no place, or cannot be packed.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
-    options = {"attn_implementation": attn} if attn else {}
     config = AutoConfig.from_pretrained(files.path, local_files_only=True)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, **options)
-    reader = _Reader(files, dtype, device)
-    for number, layer in enumerate(model.model.layers):
-        prefix = f"model.layers.{number}"
-        for name, plain in list(layer.named_modules()):
-            if isinstance(plain, nn.Linear):
-                layer.set_submodule(name, _Linear(reader.packed(f"{prefix}.{name}.weight"), dtype))
-        layer.mlp.experts = reader.experts(f"{prefix}.block_sparse_moe.experts", layer.mlp.experts)
-    reader.keep_rest(model)
+    model = empty_model(config, dtype, attn)
+    filler = ModelFiller(files, model, dtype, device, pack)
+    for prefix, layer in filler.layers():
+        for name, published, _ in filler.linears(prefix, layer):
+            layer.set_submodule(name, _Linear(filler.packed(f"{published}.weight"), dtype))
+        experts = filler.experts(prefix, layer)
+        roles = {
+            role: [filler.packed(f"{expert}.{role}.weight") for expert in experts]
+            for role in ("w1", "w2", "w3")
+        }
+        layer.mlp.experts = _Experts(roles, layer.mlp.experts.act_fn, dtype)
+    filler.finish("The model would be judged without them.", "Load it with --load full.")
     if config.tie_word_embeddings:
         model.tie_weights()
-    reader.refuse_unused(tied=bool(config.tie_word_embeddings))
-    # Its tables are computed, not read; on the meta device there was nothing to compute with.
-    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
     if model.can_generate() and (files.path / "generation_config.json").is_file():
         from transformers import GenerationConfig
 
@@ -77,12 +79,12 @@ class _Matrix(nn.Module):
 
     def __init__(self, packed: Packed) -> None:
         super().__init__()
-        for name, part in zip(_PARTS, packed.parts, strict=True):
+        for name, part in zip(PARTS, packed.parts, strict=True):
             self.register_buffer(name, part, persistent=False)
         self.shape = packed.shape
 
     def unpack(self, dtype: torch.dtype) -> torch.Tensor:
-        codes, constants, group_maxima, mean = (getattr(self, name) for name in _PARTS)
+        codes, constants, group_maxima, mean = (getattr(self, name) for name in PARTS)
         return dequantize(Packed(codes, constants, group_maxima, mean, self.shape), dtype)
 
 
@@ -121,47 +123,3 @@ class _Experts(nn.Module):
             y = y * shares_TK[tokens, places, None]
             out_TD.index_add_(0, tokens, y.to(out_TD.dtype))
         return out_TD
-
-
-class _Reader:
-    """Reads tensors, and remembers which."""
-
-    def __init__(self, files: ModelFolder, dtype: torch.dtype, device: torch.device) -> None:
-        self._files, self._dtype, self._device = files, dtype, device
-        self._unused = set(files.weight_map)
-
-    def packed(self, name: str) -> Packed:
-        """Read a matrix and pack it."""
-        return quantize(self._take(name))
-
-    def experts(self, prefix: str, plain: Any) -> nn.Module:
-        """Read a layer's experts."""
-        roles: dict[str, list[Packed]] = {role: [] for role in ("w1", "w2", "w3")}
-        for expert in range(plain.num_experts):
-            for role, matrices in roles.items():
-                matrices.append(self.packed(f"{prefix}.{expert}.{role}.weight"))
-        return _Experts(roles, plain.act_fn, self._dtype)
-
-    def keep_rest(self, model: nn.Module) -> None:
-        """Read embeddings, head, routers and norms as they are."""
-        for name, parameter in list(model.named_parameters()):
-            if parameter.is_meta:
-                published = name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")
-                kept = nn.Parameter(self._take(published).to(self._dtype), requires_grad=False)
-                owner, _, attribute = name.rpartition(".")
-                setattr(model.get_submodule(owner), attribute, kept)
-
-    def refuse_unused(self, *, tied: bool) -> None:
-        """Raise if the folder holds a tensor that found no place."""
-        left: Sequence[str] = sorted(self._unused - ({"lm_head.weight"} if tied else set()))
-        if left:
-            raise InputError(
-                f"{self._files.path}: {len(left)} tensors have no place in this architecture, "
-                f"the first is '{left[0]}'.",
-                effect="The model would be judged without them.",
-                way_out="Load it with --load full.",
-            )
-
-    def _take(self, name: str) -> torch.Tensor:
-        self._unused.discard(name)
-        return self._files.tensor(name).to(self._device)

@@ -10,20 +10,23 @@ Source of the ways: the inference examples of HIT-SCIR/Chinese-Mixtral-8x7B (Fla
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cached_property
-from importlib.util import find_spec
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingPackageError
 from ..models import ModelFolder
+from ..packages import has_package
+from ..packedcache import Pack, open_cache, pack_anew
 from .fourbit import has_packed_form, load_packed
 from .placing import context_in, explained, labels_of, locate_model, read_tokenizer_of
 from .plans import LoadPlan, check_plan, device_of, dtype_of
 
 __all__ = ["LoadPlan", "Loaded", "check_plan", "labels_of", "load_model", "locate_model"]
 
+_log = logging.getLogger("lingraft")
 _PACK_HINT = "Install bitsandbytes and accelerate: pip install bitsandbytes accelerate."
 
 
@@ -84,12 +87,25 @@ def load_model(name: str, plan: LoadPlan, label: str = "") -> Loaded:
     files = ModelFolder(folder)
     device = device_of(plan)
     if plan.load == "4bit" and has_packed_form(files):
-        model = load_packed(
-            files, dtype=dtype_of(plan, files, device), device=device, attn=plan.attn
+        make = partial(
+            load_packed, files, dtype=dtype_of(plan, files, device), device=device, attn=plan.attn
         )
+        model = _through_cache(files, plan, device, lambda pack: make(pack=pack))
     else:
+        if plan.packed_cache:
+            _log.warning("%s: --packed-cache keeps the weights of a Mixtral alone", folder)
         model = _load(files, plan, device)
     return Loaded(label or labels_of([name])[0], folder, model.eval(), plan)
+
+
+def _through_cache(
+    files: ModelFolder, plan: LoadPlan, device: Any, make: Callable[[Pack], Any]
+) -> Any:
+    """Have a model built from kept packed weights where the plan names a place for them."""
+    if not plan.packed_cache:
+        return make(pack_anew)
+    place = Path(plan.packed_cache).expanduser()
+    return open_cache(place, files, device, _log.warning).build(make)
 
 
 def _load(files: ModelFolder, plan: LoadPlan, device: Any) -> Any:
@@ -155,7 +171,7 @@ def _four_bits(dtype: Any) -> Any:
     Raises:
         MissingPackageError: There is no bitsandbytes.
     """
-    missing = [name for name in ("bitsandbytes", "accelerate") if find_spec(name) is None]
+    missing = [name for name in ("bitsandbytes", "accelerate") if not has_package(name)]
     if missing:
         raise MissingPackageError(
             f"--load 4bit needs {' and '.join(missing)} for this model.", way_out=_PACK_HINT
@@ -172,4 +188,4 @@ def _four_bits(dtype: Any) -> Any:
 
 def _can_map(device: Any) -> bool:
     """Whether weights can go to a GPU as they are read, without standing in memory first."""
-    return bool(device.type == "cuda" and find_spec("accelerate") is not None)
+    return bool(device.type == "cuda" and has_package("accelerate"))

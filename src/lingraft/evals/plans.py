@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..errors import MissingPackageError, UsageError
 from ..models import ModelFolder
+from ..packages import has_package
 
 __all__ = ["DTYPES", "LoadPlan", "check_plan", "device_of", "dtype_of"]
 
@@ -28,6 +28,8 @@ class LoadPlan:
         device: "cpu", "cuda", "cuda:1"; "auto": the first GPU, else the CPU; "split": over all
             GPUs, by accelerate.
         trust_remote_code: Whether Python files of the model's folder may run.
+        packed_cache: Folder where a Mixtral's packed weights are kept, so that the next load need
+            not pack them anew; "": none.
     """
 
     load: str = "full"
@@ -35,6 +37,11 @@ class LoadPlan:
     dtype: str = "auto"
     device: str = "auto"
     trust_remote_code: bool = False
+    packed_cache: str = ""
+
+    def deciding(self) -> dict[str, Any]:
+        """All that results depend on: where packed weights are kept does not decide any."""
+        return {key: value for key, value in asdict(self).items() if key != "packed_cache"}
 
 
 def check_plan(plan: LoadPlan) -> None:
@@ -52,8 +59,13 @@ def check_plan(plan: LoadPlan) -> None:
         if value not in known:
             choices = ", ".join(choice for choice in known if choice)
             raise UsageError(f"{name} {value}: expected one of {choices}.")
+    if plan.packed_cache and plan.load != "4bit":
+        raise UsageError(
+            f"--packed-cache {plan.packed_cache} without 4 bits: nothing would be packed.",
+            way_out="Leave it out, or load in 4 bits.",
+        )
     device = device_of(plan)
-    if plan.device == "split" and find_spec("accelerate") is None:
+    if plan.device == "split" and not has_package("accelerate"):
         raise MissingPackageError(
             "--device split needs accelerate.", way_out="pip install accelerate."
         )
@@ -64,7 +76,7 @@ def check_plan(plan: LoadPlan) -> None:
             f"--attn flash_attention_2 on the device {device}: it runs on NVIDIA GPUs only.",
             way_out="Leave --attn out, or use --attn sdpa.",
         )
-    if find_spec("flash_attn") is None:
+    if not has_package("flash_attn"):
         raise MissingPackageError(
             "--attn flash_attention_2 needs the package flash-attn.",
             way_out="pip install flash-attn; or use --attn sdpa, which is as exact.",

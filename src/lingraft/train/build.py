@@ -19,10 +19,12 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
-from transformers import AutoConfig, AutoModelForCausalLM
+from transformers import AutoConfig
 
 from ..errors import InputError
+from ..fillmodel import ModelFiller, empty_model
 from ..models import ModelFolder
+from ..packedcache import Pack, pack_anew
 from .attention import fuse_attention
 from .lora import FrozenStack, LoraPair, QLoraExperts, QLoraLinear, QLoraStack
 from .maps import fuse_norms
@@ -119,6 +121,7 @@ def build(
     device: torch.device,
     rows: Rows = "all",
     num_base: int | None = None,
+    pack: Pack = pack_anew,
 ) -> Built:
     """Build the model.
 
@@ -132,6 +135,7 @@ def build(
         rows: Rows of embed_tokens and lm_head that are trained.
         num_base: Rows of the base; those behind them are a parameter of their own. None: there
             is no such border.
+        pack: Gives the packed matrices, anew or from a cache.
 
     Raises:
         InputError: The architecture is not supported, a role matches another number of linear
@@ -140,21 +144,20 @@ def build(
     """
     config = _read_config(folder)
     roles = count_roles(folder.weight_map, lora.roles(config.model_type), config)
-    with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype))
-    builder = _Builder(folder, lora, roles, quantize == "nf4", getattr(torch, dtype), seed, device)
-    for number, layer in enumerate(model.model.layers):
-        builder.replace_linears(layer, f"model.layers.{number}")
-        if config.model_type == "mixtral":
-            builder.replace_experts(layer, f"model.layers.{number}.block_sparse_moe.experts")
-    matrices = builder.replace_embeddings(model, rows, num_base)
-    builder.keep_rest(model)
-    builder.refuse_unused()
-    # Its tables are computed, not read; on the meta device there was nothing to compute with.
-    model.model.rotary_emb = type(model.model.rotary_emb)(config).to(device)
-    fuse_norms(model)
-    fuse_attention(model)
-    built = Built(model, builder.pairs, roles, matrices)
+    body = getattr(torch, dtype)
+    filler = ModelFiller(folder, empty_model(config, body), body, device, pack)
+    builder = _Builder(filler, lora, roles, quantize == "nf4", body, seed)
+    for prefix, layer in filler.layers():
+        builder.replace_linears(prefix, layer)
+        builder.replace_experts(prefix, layer)
+    matrices = builder.replace_embeddings(rows, num_base)
+    filler.finish(
+        "The model would be trained without them.",
+        "Extra layers are not supported by this version.",
+    )
+    fuse_norms(filler.model)
+    fuse_attention(filler.model)
+    built = Built(filler.model, builder.pairs, roles, matrices)
     adapted = sum(pair.A.shape[0] for pair in built.pairs.values())
     assert adapted == sum(count.found for count in roles.values()), "an adapter was not attached"
     return built
@@ -214,100 +217,72 @@ class _Biased(nn.Module):
 
 
 class _Builder:
-    """Reads tensors, remembers which, and puts modules in place."""
+    """Puts trainable modules in place."""
 
     def __init__(
         self,
-        folder: ModelFolder,
+        filler: ModelFiller,
         lora: LoraSettings,
         roles: Collection[str],
         quantize_body: bool,
         dtype: torch.dtype,
         seed: int,
-        device: torch.device,
     ) -> None:
-        self._folder, self._lora, self._roles = folder, lora, roles
-        self._quantize_body = quantize_body
-        self._dtype, self._device = dtype, device
+        self._filler, self._lora, self._roles = filler, lora, roles
+        self._quantize_body, self._dtype = quantize_body, dtype
         self._generator = torch.Generator().manual_seed(seed)
-        self._unused = set(folder.weight_map)
         self.pairs: dict[str, LoraPair] = {}
 
-    def replace_linears(self, layer: nn.Module, prefix: str) -> None:
+    def replace_linears(self, prefix: str, layer: nn.Module) -> None:
         """Put a QLoraLinear in the place of every nn.Linear of a decoder layer."""
-        linears = [(n, m) for n, m in layer.named_modules() if isinstance(m, nn.Linear)]
-        for name, plain in linears:
-            published = f"{prefix}.{name}"
-            frozen = FrozenStack([self._take(f"{published}.weight")], self._quantize_body)
-            stack = self._with_adapters(frozen, [published])
+        for name, published, plain in self._filler.linears(prefix, layer):
+            stack = self._with_adapters([f"{published}.weight"], [published])
             adapted: nn.Module = QLoraLinear(stack, self._dtype)
             if plain.bias is not None:
-                adapted = _Biased(adapted, self._take(f"{published}.bias").to(self._dtype))
+                bias = self._filler.take(f"{published}.bias").to(self._dtype)
+                adapted = _Biased(adapted, bias)
             layer.set_submodule(name, adapted)
 
-    def replace_experts(self, layer: Any, prefix: str) -> None:
-        """Put QLoraExperts in the place of a layer's fused experts."""
-        experts = layer.mlp.experts
-        numbers = range(experts.num_experts)
+    def replace_experts(self, prefix: str, layer: Any) -> None:
+        """Put QLoraExperts in the place of a layer's fused experts, where it has any."""
+        experts = self._filler.experts(prefix, layer)
+        if not experts:
+            return
 
         def read(*roles: str) -> QLoraStack:
-            matrices = (self._take(f"{prefix}.{e}.{r}.weight") for e in numbers for r in roles)
-            frozen = FrozenStack(matrices, self._quantize_body, parts=len(roles))
-            return self._with_adapters(frozen, [f"{prefix}.{{}}.{role}" for role in roles])
+            names = [f"{expert}.{role}.weight" for expert in experts for role in roles]
+            shared = experts[0].rpartition(".")[0]
+            return self._with_adapters(names, [f"{shared}.{{}}.{role}" for role in roles])
 
-        layer.mlp.experts = QLoraExperts(read("w1", "w3"), read("w2"), experts.act_fn, self._dtype)
+        act_fn = layer.mlp.experts.act_fn
+        layer.mlp.experts = QLoraExperts(read("w1", "w3"), read("w2"), act_fn, self._dtype)
 
-    def replace_embeddings(
-        self, model: Any, rows: Rows, num_base: int | None
-    ) -> dict[str, GrownMatrix]:
+    def replace_embeddings(self, rows: Rows, num_base: int | None) -> dict[str, GrownMatrix]:
         """Make embed_tokens and lm_head float32, and give them by published name."""
-        embed = self._matrix(_EMBED, rows, num_base)
-        if model.config.tie_word_embeddings:
-            head = embed
-            self._unused.discard(_HEAD)  # a copy that some folders hold
-        else:
+        model = self._filler.model
+        embed = head = self._matrix(_EMBED, rows, num_base)
+        if not model.config.tie_word_embeddings:
             head = self._matrix(_HEAD, rows, num_base)
         model.model.embed_tokens = GrownEmbedding(embed, self._dtype)
         model.lm_head = GrownHead(head)
         return {_EMBED: embed, _HEAD: head}
 
     def _matrix(self, name: str, rows: Rows, num_base: int | None) -> GrownMatrix:
-        weight = self._take(name)
+        weight = self._filler.take(name)
         border = len(weight) if num_base is None else num_base
         if border > len(weight) or (rows == "added" and border == len(weight)):
             raise InputError(
-                f"{self._folder.path}: '{name}' has {len(weight):,} rows, and the base "
+                f"{self._filler.files.path}: '{name}' has {len(weight):,} rows, and the base "
                 f"{border:,}; train.rows = '{rows}' expects more than that.",
                 effect="Nothing, or the wrong rows, would be trained.",
                 way_out="Train all rows, or a model that was expanded.",
             )
         return GrownMatrix(weight, border, train_base=rows == "all", train_added=rows != "none")
 
-    def keep_rest(self, model: nn.Module) -> None:
-        """Read what is left (routers and norms), frozen, in the body's dtype."""
-        for name, parameter in list(model.named_parameters()):
-            if parameter.is_meta:
-                published = name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")
-                tensor = self._take(published).to(self._dtype)
-                owner, _, attribute = name.rpartition(".")
-                kept = nn.Parameter(tensor, requires_grad=False)
-                setattr(model.get_submodule(owner), attribute, kept)
-
-    def refuse_unused(self) -> None:
-        """Raise if the folder holds a tensor that found no place."""
-        if self._unused:
-            raise InputError(
-                f"{self._folder.path}: {len(self._unused)} tensors have no place in this "
-                f"architecture, the first is '{min(self._unused)}'.",
-                effect="The model would be trained without them.",
-                way_out="Extra layers are not supported by this version.",
-            )
-
-    def _take(self, name: str) -> torch.Tensor:
-        self._unused.discard(name)
-        return self._folder.tensor(name).to(self._device)
-
-    def _with_adapters(self, frozen: FrozenStack, published: list[str]) -> QLoraStack:
+    def _with_adapters(self, tensors: list[str], published: list[str]) -> QLoraStack:
+        """Stack matrices, with an adapter for each of the maps of a group."""
+        take = self._filler.packed if self._quantize_body else self._filler.take
+        frozen = FrozenStack(map(take, tensors), self._quantize_body, parts=len(published))
         pairs = [self._pair(frozen, name) for name in published]
         return QLoraStack(frozen, pairs, self._lora.dropout)
 
@@ -322,6 +297,6 @@ class _Builder:
             self._lora.rank,
             self._lora.alpha,
             self._generator,
-        ).to(self._device)
+        ).to(self._filler.device)
         self.pairs[published] = pair
         return pair

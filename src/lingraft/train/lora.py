@@ -24,7 +24,7 @@ import torch
 from torch import nn
 from torch.nn.functional import dropout, linear, silu
 
-from ..nf4 import Packed, dequantize, has_kernels, packed_bytes, quantize, stack
+from ..nf4 import PARTS, Packed, dequantize, has_kernels, packed_bytes, quantize, stack
 from .experts import Adapters, Routing, expert_block
 from .maps import adapted_map
 from .recompute import is_second_run
@@ -40,8 +40,6 @@ __all__ = [
 ]
 
 _WHOLE_STACK_ITEMS = 1 << 24  # below: unpack all groups in one call; above: one at a time
-_PARTS = ("codes", "constants", "group_maxima", "mean")
-
 _SILU = ("SiLU", "SiLUActivation")
 """What torch and transformers call it: the one activation that the fused steps know."""
 _path: Literal["auto", "plain", "fused"] = "auto"
@@ -71,14 +69,17 @@ class FrozenStack(nn.Module):
     """G matrices (O, I) that are never trained, packed as NF4 or kept as they are."""
 
     def __init__(
-        self, matrices: Iterable[torch.Tensor], quantize_body: bool, parts: int = 1
+        self,
+        matrices: Iterable[torch.Tensor | Packed],
+        quantize_body: bool,
+        parts: int = 1,
     ) -> None:
         """Pack the matrices.
 
         Args:
-            matrices: Published matrices of one shape, group by group. Each is packed by itself
-                and before the next is asked for, so that memory holds one of them unpacked,
-                and so that it can be reproduced from the published one.
+            matrices: Published matrices of one shape, group by group. Each is packed by itself,
+                if it is not yet, and before the next is asked for, so that memory holds one of
+                them unpacked, and so that it can be reproduced from the published one.
             quantize_body: NF4; otherwise matrices keep their dtype.
             parts: Matrices, laid row under row, that make up one group.
 
@@ -89,13 +90,13 @@ class FrozenStack(nn.Module):
         self._is_packed = quantize_body
         self.parts = parts
         if quantize_body:
-            packed = stack([quantize(matrix) for matrix in matrices])
-            for name, part in zip(_PARTS, packed.parts, strict=True):
+            packed = stack([m if isinstance(m, Packed) else quantize(m) for m in matrices])
+            for name, part in zip(PARTS, packed.parts, strict=True):
                 self.register_buffer(name, part)
             count, shape = len(packed.mean), packed.shape
             item_bytes = packed_bytes(math.prod(shape))
         else:
-            weight = torch.stack(list(matrices))
+            weight = torch.stack(list(cast(Iterable[torch.Tensor], matrices)))
             self.register_buffer("weight", weight)
             count, shape = len(weight), tuple(weight.shape[1:])
             item_bytes = math.prod(shape) * weight.element_size()
@@ -130,7 +131,7 @@ class FrozenStack(nn.Module):
         out_OI.copy_(self._unpack(own, out_OI.dtype)[0])
 
     def _packed(self, which: slice) -> Packed:
-        codes, constants, maxima, mean = (getattr(self, name)[which] for name in _PARTS)
+        codes, constants, maxima, mean = (getattr(self, name)[which] for name in PARTS)
         return Packed(codes, constants, maxima, mean, self.part_shape)
 
     def _unpack(self, which: slice, dtype: torch.dtype) -> torch.Tensor:

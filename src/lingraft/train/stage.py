@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 from collections.abc import Mapping
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
@@ -21,6 +23,7 @@ from .build import Built, build
 from .curve import Curve
 from .data import Data
 from .guarding import GuardStopError
+from .packing import build_packed
 from .phases import Phase, count_trained, cut_phases, needs_border, plan_phases
 from .settings import LaunchSettings, MixedPart, ReplayRaise, TrainFacts, TrainSettings
 from .storage import bytes_per_parameter
@@ -41,9 +44,11 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     """
     assert isinstance(settings, TrainSettings), "train.run got another stage's settings"
     device = _choose_device(settings.launch)
-    with join_ranks(device) as ranks:
+    with join_ranks(device) as ranks, ExitStack() as stack:
         # Before the others begin: where one does not start, they are told that nobody trains.
         trackers = _open_trackers(settings, draft) if ranks.is_first else None
+        if trackers is not None:
+            stack.callback(trackers.close)
         ranks.begin()
         return _train(settings, inputs, draft, device, ranks, trackers)
 
@@ -59,16 +64,20 @@ def _train(
     data = Data(settings, inputs["encode"], draft.seed)
     steps = settings.max_steps or data.mixture.steps_per_pass(settings.batch_size)
     phases = plan_phases(settings, steps)
-    built = build(
-        ModelFolder(inputs["embed"].path),
+    folder = ModelFolder(inputs["embed"].path)
+    num_base = _num_base(inputs["embed"]) if needs_border(settings, phases) else None
+    make = partial(
+        build,
+        folder,
         settings.lora,
         quantize=settings.quantize,
         dtype=settings.dtype,
         seed=draft.seed,
         device=device,
         rows=settings.rows,
-        num_base=_num_base(inputs["embed"]) if needs_border(settings, phases) else None,
+        num_base=num_base,
     )
+    built = build_packed(settings, folder, device, draft, ranks, lambda pack: make(pack=pack))
     if device.type == "cuda":
         built.recompute_activations()
     trainer = Trainer(settings, built, data, phases, device, ranks)

@@ -24,7 +24,7 @@ import re
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, redirect_stdout
+from contextlib import AbstractContextManager, ExitStack, redirect_stdout
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
@@ -116,8 +116,9 @@ class Trackers:
             self._try(tracker, partial(tracker.put, scalars, step))
 
     def close(self) -> None:
-        """Close all of them."""
-        for tracker in list(self._trackers):
+        """Close all of them; nothing is left to close a second time."""
+        trackers, self._trackers = self._trackers, []
+        for tracker in trackers:
             self._try(tracker, tracker.close)
 
     def _try(self, tracker: Tracker, do: Callable[[], None]) -> None:
@@ -126,7 +127,8 @@ class Trackers:
         except Exception as error:
             if tracker.name == TensorBoard.name:
                 raise  # its files are on the disk that everything else is on
-            self._trackers.remove(tracker)
+            if tracker in self._trackers:
+                self._trackers.remove(tracker)
             self._note(
                 f"WARNING: {tracker.name} failed ({_tell(error)}) and is told no more of this "
                 "run; curve.jsonl holds everything."
@@ -156,11 +158,15 @@ def open_trackers(
         UsageError: One cannot be started.
     """
     opened: list[Tracker] = []
-    for name in names:
-        if name == TensorBoard.name:
-            opened.append(TensorBoard(folder / name))
-        else:
-            opened.append(_start(name, scratch, run, config))
+    with ExitStack() as stack:
+        for name in names:
+            if name == TensorBoard.name:
+                tracker: Tracker = TensorBoard(folder / name)
+            else:
+                tracker = _start(name, scratch, run, config)
+            stack.callback(tracker.close)
+            opened.append(tracker)
+        stack.pop_all()
     return Trackers(opened, note)
 
 
