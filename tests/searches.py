@@ -7,6 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ import lingraft.vocab
 from lingraft.bases import SentencePieceBase
 from lingraft.pieces import SentencePieces
 from lingraft.progress import Progress, SilentReporter
+from lingraft.texts import RawDocument
 from lingraft.vocab.alphabet import Alphabet
 from lingraft.vocab.command import SearchResult
 from lingraft.vocab.grid import Grid, GridOptions, search_grid
@@ -64,6 +66,11 @@ def made_up_chinese(num_docs: int, seed: int = 17) -> list[str]:
     ]
 
 
+def as_documents(texts: Iterable[str]) -> list[RawDocument]:
+    """Give texts as a file's reader would."""
+    return [RawDocument(text, line, 0) for line, text in enumerate(texts, 1)]
+
+
 def small_grid(
     folder: Path,
     train: Sequence[str],
@@ -81,7 +88,7 @@ def small_grid(
     return search_grid(
         alphabet or Alphabet(SMALL, ["Han"]),
         files,
-        {name: lambda texts=texts: texts for name, texts in evals.items()},  # type: ignore[misc]
+        {name: partial(as_documents, texts) for name, texts in evals.items()},
         GridOptions(**{"char_counts": None, "max_size": 100} | options),
         work,
         teller or Teller(),

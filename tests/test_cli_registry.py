@@ -75,6 +75,15 @@ def test_every_verb_gives_json(place: Path, run: Run) -> None:
     assert found["notes"] == []
 
 
+def test_halves_of_surrogate_pairs_are_told(place: Path, run: Run) -> None:
+    (place / "in/zh-train.jsonl").write_text(r'{"text": "\ud800 \ud83d\ude00"}', encoding="utf-8")
+    run("add", "in", "zh", "--splits", "train")
+    told = r"1 half of a surrogate pair (\ud800 to \udfff in JSON) became U+FFFD"
+    assert told in run("stats", "in", "--count")[1]
+    (place / "in/zh-train.jsonl").write_text(r'{"text": "\ud83d\ude00"}', encoding="utf-8")
+    assert "surrogate" not in run("stats", "in", "--count")[1]
+
+
 def test_a_listing_of_a_fetch_tells_sizes_and_states(place: Path, run: Run) -> None:
     code, out, _ = run("fetch", "in", "--pattern", "*.jsonl", "*.txt", "--out", "data", "--list")
     assert code == 0

@@ -10,7 +10,17 @@ import typer
 
 from .cli_words import many_values, reporter_for
 
-__all__ = ["Attn", "Device", "Dtype", "Load", "Models", "TrustRemoteCode", "bpb", "register"]
+__all__ = [
+    "Attn",
+    "Device",
+    "Dtype",
+    "Load",
+    "Models",
+    "PackedCache",
+    "TrustRemoteCode",
+    "bpb",
+    "register",
+]
 
 _EXAMPLE = (
     "Example: lingraft bpb mixtral mixtral-zh --text book.jsonl wiki.jsonl --json bpb.json; "
@@ -72,6 +82,12 @@ Device = Annotated[
 TrustRemoteCode = Annotated[
     bool, typer.Option("--trust-remote-code", help="Run Python files that come with a model.")
 ]
+PackedCache = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR", help="Keep a Mixtral's 4-bit weights here: the next load is faster."
+    ),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -97,6 +113,7 @@ def bpb(
     dtype: Dtype = "auto",
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    packed_cache: PackedCache = "",
 ) -> None:
     """Bits per byte of models on texts, the base first: it compares any tokenizers.
 
@@ -115,7 +132,7 @@ def bpb(
         limit=limit,
         text_key=text_key,
         new_pieces=new_pieces,
-        plan=LoadPlan(load, attn, dtype, device, trust_remote_code),
+        plan=LoadPlan(load, attn, dtype, device, trust_remote_code, packed_cache),
         resamples=resamples,
         seed=seed,
         out=None if printed else json,

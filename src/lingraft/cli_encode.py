@@ -20,7 +20,8 @@ from .cli_cluster import (
     Workers,
     make_cluster,
 )
-from .cli_words import many_values, reporter_for, tell_surrogates
+from .cli_words import many_values, reporter_for
+from .texts import tell_surrogates
 
 if TYPE_CHECKING:
     from .encode.command import EncodedFolder

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_bpb import Attn, Device, Dtype, Models, TrustRemoteCode
+from .cli_bpb import Attn, Device, Dtype, Models, PackedCache, TrustRemoteCode
 from .cli_words import many_values, reporter_for
 from .errors import UsageError
 
@@ -128,6 +128,7 @@ def eval_(
     dtype: Dtype = "auto",
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    packed_cache: PackedCache = "",
     redo: Redo = False,
 ) -> None:
     """Evaluate models on benchmarks, the base first: scores, differences and their intervals.
@@ -136,7 +137,7 @@ def eval_(
     """
     from .evals.evaluating import EvalPlan, evaluate_models
 
-    load = _load_plan(backend, attn, dtype, device, trust_remote_code)
+    load = _load_plan(backend, attn, dtype, device, trust_remote_code, packed_cache)
     printed = _is_printed(json)
     if suite == "bpb":
         _refuse_for_bits(ctx, backend)
@@ -166,12 +167,17 @@ def eval_(
 
 
 def _load_plan(
-    backend: str, attn: str, dtype: str, device: str, trust_remote_code: bool
+    backend: str,
+    attn: str,
+    dtype: str,
+    device: str,
+    trust_remote_code: bool,
+    packed_cache: str,
 ) -> LoadPlan:
     from .evals.plans import LoadPlan
 
     load = "4bit" if backend == "4bit" else "full"
-    return LoadPlan(load, attn, dtype, device, trust_remote_code)
+    return LoadPlan(load, attn, dtype, device, trust_remote_code, packed_cache)
 
 
 def _is_printed(json: Path | None) -> bool:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_bpb import Attn, Device, Dtype, Load, Models, TrustRemoteCode
+from .cli_bpb import Attn, Device, Dtype, Load, Models, PackedCache, TrustRemoteCode
 from .cli_words import reporter_for
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def generate(
     dtype: Dtype = "auto",
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    packed_cache: PackedCache = "",
     json: Json = False,
 ) -> None:
     """Let models continue the same prompts, side by side.
@@ -78,7 +79,7 @@ def generate(
         prompts=prompts,
         how=Sampling(temperature, top_p, max_new_tokens, greedy),
         seed=seed,
-        plan=LoadPlan(load, attn, dtype, device, trust_remote_code),
+        plan=LoadPlan(load, attn, dtype, device, trust_remote_code, packed_cache),
         out=out,
         reporter=reporter_for(quiet=json),
     )
@@ -120,6 +121,7 @@ def chat(
     dtype: Dtype = "auto",
     device: Device = "auto",
     trust_remote_code: TrustRemoteCode = False,
+    packed_cache: PackedCache = "",
 ) -> None:
     """Talk to a model. /reset begins anew, /exit or Ctrl-D ends, Ctrl-C stops an answer.
 
@@ -133,7 +135,7 @@ def chat(
 
     how = Sampling(temperature, top_p, max_new_tokens, greedy)
     check_sampling(how)
-    loaded = load_model(model, LoadPlan(load, attn, dtype, device, trust_remote_code))
+    loaded = load_model(model, LoadPlan(load, attn, dtype, device, trust_remote_code, packed_cache))
     if seed is not None:
         import torch
 

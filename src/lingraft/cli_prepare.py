@@ -21,8 +21,9 @@ from .cli_cluster import (
     Workers,
     make_cluster,
 )
-from .cli_words import many_values, reporter_for, tell_surrogates
+from .cli_words import many_values, reporter_for
 from .errors import UsageError
+from .texts import tell_surrogates
 
 if TYPE_CHECKING:
     from .corpus.command import PrepareResult

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from .cli_words import many_values, reporter_for
+from .texts import tell_surrogates
 
 if TYPE_CHECKING:
     from .corpus import FetchResult, StatsResult
@@ -173,6 +174,9 @@ def _print_stats(result: StatsResult) -> None:
         if view is not None:
             _print_view(view)
             print()
+    num_surrogates = sum(one.num_surrogates for one in tally.sets.values())
+    if num_surrogates:
+        print(tell_surrogates(num_surrogates))
     print("\n".join(result.notes), end="\n" if result.notes else "")
 
 

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_words import many_values, reporter_for, tell_surrogates
+from .cli_words import many_values, reporter_for
 from .errors import UsageError
+from .texts import tell_surrogates
 
 if TYPE_CHECKING:
     from .tokenizer.comparing import CompareResult

@@ -24,6 +24,7 @@ from .cli_cluster import (
 )
 from .cli_words import many_values, reporter_for
 from .errors import UsageError
+from .texts import tell_surrogates
 
 if TYPE_CHECKING:
     from .vocab import CountResult, SearchResult
@@ -207,6 +208,8 @@ def _print_search(result: SearchResult, *, json: bool) -> None:
     print("\n".join(result.choice["reasons"]))
     print(f"{len(result.pieces):,} pieces in {result.folder / 'pieces.txt'}")
     print(f"plot: {result.folder / 'alp.html'}")
+    if result.num_surrogates:
+        print(tell_surrogates(result.num_surrogates))
 
 
 @app.command(cls=_ManyValues, epilog=_COUNT_EXAMPLE)
@@ -263,6 +266,8 @@ def _print_count(result: CountResult, *, json: bool) -> None:
         print(f"when it is done: lingraft vocab search ... --out {result.folder}")
         return
     print(f"all {result.num_files:,} files are read, {result.num_missing:,} of them now")
+    if result.num_surrogates:
+        print(tell_surrogates(result.num_surrogates))
 
 
 @app.command(epilog=_PRICE_EXAMPLE)

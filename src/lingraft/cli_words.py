@@ -9,7 +9,7 @@ from typer.core import TyperCommand
 if TYPE_CHECKING:
     from .progress import Reporter
 
-__all__ = ["many_values", "reporter_for", "tell_surrogates"]
+__all__ = ["many_values", "reporter_for"]
 
 
 def many_values(*options: str) -> type[TyperCommand]:
@@ -40,11 +40,3 @@ def reporter_for(*, quiet: bool) -> Reporter:
     from .cli import make_reporter
 
     return make_reporter(quiet=quiet)
-
-
-def tell_surrogates(number: int) -> str:
-    """Tell that a text held halves of surrogate pairs, which stand in it as U+FFFD."""
-    noun = "half of a surrogate pair" if number == 1 else "halves of surrogate pairs"
-    return (
-        f"{number:,} {noun} (\\ud800 to \\udfff in JSON) became U+FFFD: no character has that code"
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +16,7 @@ from .errors import LingraftError, Problem, RecipeError
 from .estimate import EstimateSettings
 from .evals.settings import EvalsSettings
 from .merge.settings import MergeSettings
+from .packages import has_package
 from .parts import parse_part
 from .report.settings import ReportSettings
 from .settings import Settings, StageSettings, apply_overrides, explain, read_toml
@@ -220,12 +220,6 @@ def _packages(trackers: Sequence[str]) -> list[Problem]:
     """Missing packages are told before hours of work, not after."""
     needed = dict.fromkeys(_NEEDED, "'lingraft[train]'")
     needed = {name: name for name in trackers} | needed
-    missing = [name for name in needed if not _is_installed(name)]
+    missing = [name for name in needed if not has_package(name)]
     text = "is needed by a run and not installed: pip install"
     return [Problem("package", repr(name), f"{text} {needed[name]}.") for name in missing]
-
-
-def _is_installed(name: str) -> bool:
-    """A folder of that name in the working directory, as wandb makes one, is no package."""
-    spec = importlib.util.find_spec(name)
-    return spec is not None and spec.origin is not None

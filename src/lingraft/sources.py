@@ -9,13 +9,13 @@ A package is found without importing it, so no foreign code runs.
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sysconfig
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from .errors import MissingPackageError, UsageError
+from .packages import find_package
 
 __all__ = ["identify_source", "is_hub_source", "locate_source"]
 
@@ -74,7 +74,7 @@ def identify_source(source: str) -> Path | str:
 
 
 def _package_folder(name: str) -> Path:
-    spec = importlib.util.find_spec(name) if name.isidentifier() else None
+    spec = find_package(name)
     if spec is None or not spec.submodule_search_locations:
         raise MissingPackageError(
             f"source 'package:{name}': no package '{name}' is installed.",

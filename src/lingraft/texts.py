@@ -35,6 +35,7 @@ __all__ = [
     "read_texts",
     "reader_of",
     "stem_of",
+    "tell_surrogates",
 ]
 
 BAD_ROW = "bad_row"
@@ -173,6 +174,14 @@ def reader_of(path: Path) -> Callable[..., Iterator[RawDocument]]:
     raise UsageError(
         f"{path}: the ending tells no format that can be read.",
         way_out=f"Use a file of {_KNOWN}.",
+    )
+
+
+def tell_surrogates(number: int) -> str:
+    """Tell that a text held halves of surrogate pairs, which stand in it as U+FFFD."""
+    noun = "half of a surrogate pair" if number == 1 else "halves of surrogate pairs"
+    return (
+        f"{number:,} {noun} (\\ud800 to \\udfff in JSON) became U+FFFD: no character has that code"
     )
 
 

@@ -110,6 +110,21 @@ def tokens_of(result: StatsResult, split: str = "train") -> list[tuple[str, int,
 # --- counted now
 
 
+def test_halves_of_surrogate_pairs_are_counted_by_set(place: Path) -> None:
+    assert "num_surrogates" not in lingraft.corpus.stats(place, count=True).stats["sets"]["zh"]
+    for split, row in (("train", r"\ud83d and \ude00"), ("valid", r"\ud83d\ude00 \udc00")):
+        path = place / f"zh-{split}.jsonl"
+        path.write_text(f'{{"text": "{row}"}}\n', encoding="utf-8")
+    result = lingraft.corpus.stats(place, count=True)
+    assert result.record["sets"]["zh"]["num_surrogates"] == 3
+    assert result.tally.sets["zh"].num_surrogates == 3
+
+
+def test_halves_that_were_replaced_before_are_still_told(place: Path) -> None:
+    write_stats(place, num_surrogates=4)
+    assert lingraft.corpus.stats(place, count=True).tally.sets["zh"].num_surrogates == 4
+
+
 def test_documents_are_counted_with_each_tokenizer(place: Path, base: Path) -> None:
     ours = base.with_name("ours.model")
     result = lingraft.corpus.stats(place, tokenizers=[base, f"mine={ours}"])

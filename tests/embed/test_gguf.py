@@ -31,7 +31,7 @@ def test_a_full_folder_and_a_large_file_are_refused(
 
 def test_the_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
-    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    monkeypatch.setattr(module, "has_package", lambda name: False)
     with pytest.raises(MissingPackageError, match=r"(?s)'gguf'.*pip install gguf"):
         from_gguf(model=tmp_path / "x.gguf", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -54,7 +54,7 @@ def test_the_split_pattern_of_the_file_is_told(
 
     (tmp_path / "x.gguf").write_bytes(b"GGUF" + bytes(100))
     (tmp_path / "out").mkdir()
-    monkeypatch.setattr(module, "find_spec", lambda name: True)
+    monkeypatch.setattr(module, "has_package", lambda name: True)
     monkeypatch.setattr(module, "_convert", convert)
     monkeypatch.setattr(module, "_split_pattern", lambda path: "smollm")
     result = from_gguf(

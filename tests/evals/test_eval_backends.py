@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -14,6 +15,7 @@ from typer.testing import CliRunner
 pytest.importorskip("lm_eval", reason="needs the extra 'eval' (lm-evaluation-harness)")
 
 import torch
+from transformers import AutoTokenizer
 
 from lingraft.cli import app
 from lingraft.errors import InputError, UsageError
@@ -22,7 +24,8 @@ from lingraft.evals.backends import HarnessModel, check_vllm, digest_model, mode
 from lingraft.evals.evaluating import EvalPlan, evaluate_models
 from lingraft.evals.items import read_items
 from lingraft.evals.plans import LoadPlan
-from lingraft.progress import SilentReporter
+from lingraft.evals.reading import tell_contradiction
+from lingraft.progress import LineReporter, SilentReporter
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # the harness's and datasets' own
 
@@ -63,6 +66,7 @@ def test_code_belongs_to_a_model_where_it_runs(tmp_path: Path) -> None:
     [
         (LoadPlan(attn="sdpa"), {}, "--attn sdpa with --backend vllm"),
         (LoadPlan(device="cuda:1"), {}, "--device cuda:1 with --backend vllm"),
+        (LoadPlan("4bit", packed_cache="d"), {}, "--packed-cache d with --backend vllm"),
         (LoadPlan(dtype="fp8"), {}, "--dtype fp8: expected one of auto, float32"),
         (LoadPlan(), {"dtype": "half"}, "--model-args dtype=.* expected --dtype instead"),
         (LoadPlan(), {"batch_size": 4}, "expected --batch-size instead"),
@@ -85,7 +89,7 @@ def test_vllm_gets_and_results_tell_what_was_asked(
     module = ModuleType("lm_eval.models.vllm_causallms")
     module.VLLM = SimpleNamespace  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "lm_eval.models.vllm_causallms", module)
-    monkeypatch.setattr(backends, "find_spec", lambda name: object())
+    monkeypatch.setattr(backends, "has_package", lambda name: True)
     monkeypatch.setattr(backends, "version", lambda name: "1.2")
     args = {"tensor_parallel_size": 2}
     check_vllm(LoadPlan(dtype="bfloat16"), args)
@@ -101,6 +105,38 @@ def test_vllm_gets_and_results_tell_what_was_asked(
         "model_args": args,
         **dict.fromkeys(("vllm", "torch", "transformers"), "1.2"),
     }
+
+
+def test_a_bos_that_is_said_and_not_added_is_told(folder: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
+    harness_model(folder).open(LineReporter(lines.append))
+    assert lines == ["  loading m"]
+    other = save_model(tmp_path / "m")
+    path = other / "tokenizer_config.json"
+    config = json.loads(path.read_text()) | {"bos_token": "<|end|>"}
+    path.write_text(json.dumps(config | {"add_bos_token": True}))
+    model = harness_model(other)
+    for _ in range(2):  # loaded and told once
+        model.open(LineReporter(lines.append))
+    assert lines[1] == "  loading m"
+    assert len(lines) == 3
+    assert lines[2].startswith("  m: tokenizer_config.json says add_bos_token: true, but")
+    assert "texts are read without BOS" in lines[2]
+    for said in (None, False):
+        path.write_text(json.dumps(config | {"add_bos_token": said}))
+        tokenizer = AutoTokenizer.from_pretrained(other)
+        assert tell_contradiction(other, tokenizer) == ""
+
+
+def test_a_bos_that_is_added_against_what_is_said_is_told(folder: Path, tmp_path: Path) -> None:
+    config = tmp_path / "tokenizer_config.json"
+    config.write_text('{"add_bos_token": false}')
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    tokenizer.bos_token = "<|end|>"
+    tokenizer.add_bos_token = True
+    assert "texts are read with BOS" in tell_contradiction(tmp_path, tokenizer)
+    config.unlink()
+    assert tell_contradiction(tmp_path, tokenizer) == ""
 
 
 def test_results_tell_the_versions(folder: Path) -> None:

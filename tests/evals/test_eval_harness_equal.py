@@ -33,7 +33,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore"),  # the harness's and datasets' own
 ]
 
-TASKS = ["ceval-valid", "winogrande", "hellaswag", "arc_challenge", "gsm8k", "truthfulqa_mc2"]
+TASKS = [
+    *("ceval-valid", "cmmlu_agronomy", "mmlu_stem"),  # a group, one subject, a group by sizes
+    *("winogrande", "hellaswag", "arc_challenge", "gsm8k", "truthfulqa_mc2"),
+]
+NUM_SUBJECTS = {"ceval-valid": 52, "mmlu_stem": 19}
 
 
 @pytest.fixture(scope="module")
@@ -42,15 +46,18 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("equal")
     data = folder / "data"
     save_model(folder / "base")
-    manager = make_manager(["ceval", "winogrande", "hellaswag", "arc", "gsm8k", "truthfulqa"],
-                           all_tasks=False)  # fmt: skip
-    subjects = [n.removeprefix("ceval-valid_") for n in tasks_of(manager, "ceval-valid")]
-    assert len(subjects) == 52
-    write_subjects(data, "ceval", subjects, num_items=2)
+    manager = make_manager(["ceval", "cmmlu", "mmlu/default", "winogrande", "hellaswag", "arc",
+                            "gsm8k", "truthfulqa"], all_tasks=False)  # fmt: skip
+    ceval, stem = (tasks_of(manager, group) for group in NUM_SUBJECTS)
+    assert [len(ceval), len(stem)] == list(NUM_SUBJECTS.values())
+    write_subjects(data, "ceval", [name.removeprefix("ceval-valid_") for name in ceval], 2)
+    write_subjects(data, "cmmlu", ["agronomy"])
+    for part, num_items in ((stem[:6], 2), (stem[6:], 3)):
+        write_subjects(data, "mmlu", [name.removeprefix("mmlu_") for name in part], num_items)
     for write in (write_winogrande, write_hellaswag, write_arc, write_gsm8k, write_truthfulqa):
         write(data)
     configs = {n: Path(e.yaml_path) for n, e in manager.task_index.items() if e.yaml_path}
-    names = ["ceval", *TASKS[1:5], "truthfulqa"]
+    names = ["ceval", "cmmlu", "mmlu", *TASKS[3:7], "truthfulqa"]
     write_task_folder(names, [], data, folder / "tasks", configs)
     command = [sys.executable, "-m", "lm_eval", "run", "--model", "hf", "--device", "cpu"]
     command += ["--model_args", f"pretrained={folder / 'base'},dtype=float32"]
@@ -70,7 +77,7 @@ def test_scores_and_answers_equal_those_of_the_harness(
     (path,) = tmp_path.glob("models/*/*.json")
     ours = json.loads(path.read_text())["results"]["results"]
     theirs = json.loads(next((place / "harness").rglob("results_*.json")).read_text())["results"]
-    assert len(ours) == (53 if task == "ceval-valid" else 1)
+    assert len(ours) == 1 + NUM_SUBJECTS.get(task, 0)
     for name, scores in ours.items():
         assert numbers(scores) == numbers(theirs[name])
     answers = their_answers(place / "harness")

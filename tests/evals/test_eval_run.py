@@ -308,7 +308,7 @@ def test_a_missing_second_model_is_told_before_the_first_is_asked(
 def test_vllm_is_told_when_it_is_missing(
     place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(backends, "find_spec", lambda name: None)
+    monkeypatch.setattr(backends, "has_package", lambda name: False)
     with pytest.raises(UsageError, match="--backend vllm needs the package vllm"):
         evaluate(place, tmp_path, backend="vllm")
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from grafts import CHINESE_DOCS, base_folder, byte_folder, grafted_folder, spoil, write_docs
-from plain_bits import independent_bpb
+from plain_bits import plain_bpb
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
@@ -41,7 +41,7 @@ def test_it_equals_an_independent_computation(
     text = write_docs(tmp_path / "zh.jsonl", docs)
     settings = BitsSettings(max_tokens=16, stride=stride)
     (row,) = bits_per_byte([folders[name]], [text], settings=settings)
-    assert row["bpb"] == pytest.approx(independent_bpb(folders[name], docs, 16, stride), rel=2e-6)
+    assert row["bpb"] == pytest.approx(plain_bpb(folders[name], docs, 16, stride), rel=2e-6)
     assert row["bytes"] == sum(len(doc.encode()) for doc in docs)
     assert row["docs_over_context"] > 3
     assert (row["model"], row["text"], row["difference"]) == (name, "zh.jsonl", None)

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from grafts import base_folder, byte_folder, grafted_folder, write_docs
 from pico import save_llama
-from plain_bits import independent_bpb
+from plain_bits import plain_bpb
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import AutoTokenizer
 from typer.testing import CliRunner
@@ -129,7 +129,7 @@ def test_an_unknown_first_piece_is_no_bos(tmp_path: Path) -> None:
     docs = ["the cat sat", "cat the"]
     (row,) = bits_per_byte([folder], [write_docs(tmp_path / "en.jsonl", docs)])
     assert (row["bos"], row["bos_put_by_tokenizer"]) == ("</s>", False)
-    assert row["bpb"] == pytest.approx(independent_bpb(folder, docs, 64, 32), rel=2e-6)
+    assert row["bpb"] == pytest.approx(plain_bpb(folder, docs, 64, 32), rel=2e-6)
 
 
 def test_bos_is_found_where_an_a_gives_no_id(tmp_path: Path) -> None:

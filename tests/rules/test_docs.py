@@ -26,7 +26,6 @@ MERGING = ROOT / "docs" / "merging.md"
 EMBEDDINGS = ROOT / "docs" / "embeddings.md"
 TRAINING = ROOT / "docs" / "training.md"
 EVALUATION = ROOT / "docs" / "evaluation.md"
-TEXTS = ROOT / "docs" / "evaluation-text.md"
 READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
@@ -53,7 +52,6 @@ def commands(path: Path) -> list[list[str]]:
         EMBEDDINGS,
         TRAINING,
         EVALUATION,
-        TEXTS,
     ],
     ids=lambda p: p.name,
 )

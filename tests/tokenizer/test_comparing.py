@@ -103,6 +103,23 @@ def test_a_text_that_holds_nothing_is_refused(place: Path) -> None:
     assert not (place / "out").exists()
 
 
+def test_halves_of_surrogate_pairs_are_counted_and_told(place: Path, run: Run) -> None:
+    rows = [r"abc \ud83d\ude00", r"abc \ud83d abc \ude00", r"\udc00"]
+    text = "".join(f'{{"text": "{row}"}}\n' for row in rows)
+    (place / "half.jsonl").write_text(text, encoding="utf-8")
+    told = r"3 halves of surrogate pairs (\ud800 to \udfff in JSON) became U+FFFD"
+    code, out, _ = run("compare", "base.model", "--text", "half.jsonl", "en.txt", "--out", "out")
+    assert code == 0
+    assert told in out
+    record = json.loads((place / "out" / "efficiency.json").read_text(encoding="utf-8"))
+    found = {text["name"]: text["num_surrogates"] for text in record["texts"]}
+    assert found == {"half": 3, "en": 0, "total": 3}
+    assert "3 halves" in (place / "out" / "efficiency.md").read_text(encoding="utf-8")
+    code, out, _ = run("compare", "base.model", "--text", "en.txt")
+    assert code == 0
+    assert "surrogate" not in out
+
+
 def test_a_broken_row_leaves_nothing(place: Path) -> None:
     (place / "b.jsonl").write_text("{", encoding="utf-8")
     with pytest.raises(InputError, match=r"b\.jsonl:1"):

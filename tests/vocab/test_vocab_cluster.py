@@ -20,7 +20,7 @@ from lingraft.errors import InputError, MissingPackageError, UsageError
 from lingraft.vocab import CountResult, SlurmOptions, cluster, count, cut, search
 from lingraft.vocab import spool as spool_module
 from lingraft.vocab.alphabet import Alphabet
-from lingraft.vocab.spool import Spool, make_scan, part_key
+from lingraft.vocab.spool import Batch, Spool, make_scan, part_key
 
 FILES = ("curves.parquet", "rules.parquet", "choice.json")
 SIZES = (3, 11, 5, 24, 8)
@@ -221,7 +221,7 @@ def test_a_part_half_replaced_is_no_part(
 
     monkeypatch.setattr(Path, "replace", fails)
     with pytest.raises(OSError, match="killed"):
-        spool.write(name, "another", [(["。" * 9], codes)])
+        spool.write(name, "another", [(Batch(["。" * 9]), codes)])
     assert spool.find(name, identity) is None
     assert list(tmp_path.glob("*.draft")) == []
 
@@ -373,6 +373,26 @@ def test_the_command_line_counts(
     assert "all 5 files are read, 5 of them now" in capsys.readouterr().out
     run_cli(monkeypatch, corpus, "--out", str(tmp_path), "--tasks", "1", "--json")
     assert json.loads(capsys.readouterr().out)["num_missing"] == 0
+
+
+def test_halves_of_surrogate_pairs_are_counted_and_told(
+    corpus: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    base = tmp_path / Path(corpus["base"]).name
+    base.write_bytes(Path(corpus["base"]).read_bytes())
+    row = r'{"body": "\ud800\udc00 天 \ud800"}' + "\n"
+    (tmp_path / "halves.jsonl").write_text(row, encoding="utf-8")
+    given, words = {"base": str(base)}, ["--out", str(tmp_path / "out"), "--tasks", "1"]
+    for num_read in (1, 0):
+        run_cli(monkeypatch, given, *words)
+        out = capsys.readouterr().out
+        assert f"all 1 files are read, {num_read} of them now" in out
+        assert r"1 half of a surrogate pair (\ud800 to \udfff in JSON) became U+FFFD" in out
+    run_cli(monkeypatch, given, *words, "--json")
+    assert json.loads(capsys.readouterr().out)["num_surrogates"] == 1
 
 
 def test_the_command_line_hands_jobs_to_slurm(

@@ -102,6 +102,35 @@ def test_options_take_all_words_up_to_the_next_one(place: Path, run: Callable[..
 
 
 @pytest.mark.usefixtures("without_plots")
+def test_halves_of_surrogate_pairs_are_counted_and_told(
+    place: Path, run: Callable[..., Any]
+) -> None:
+    for name, halves in (
+        ("zh", r"\ud800\udc00\ud800"),
+        ("eval", r"\udc00 \udc00"),
+        ("en", r"\ud800"),
+    ):
+        path = place / f"{name}.jsonl"
+        rows = path.read_text(encoding="utf-8") if path.exists() else ""
+        path.write_text(rows + f'{{"text": "{halves}"}}\n', encoding="utf-8")
+    words = search_words(size="77", num_chars="30", keep="en=en.jsonl")
+    code, out, _ = run(*words)
+    assert code == 0
+    assert r"4 halves of surrogate pairs (\ud800 to \udfff in JSON) became U+FFFD" in out
+    choice = json.loads((place / "out" / "choice.json").read_text(encoding="utf-8"))
+    found = (choice["training"], choice["evals"]["a"], choice["kept"]["en"])
+    assert [text["num_surrogates"] for text in found] == [1, 2, 1]
+
+
+@pytest.mark.usefixtures("without_plots")
+def test_a_text_without_halves_says_nothing_of_them(place: Path, run: Callable[..., Any]) -> None:
+    code, out, _ = run(*search_words(size="77", num_chars="30"))
+    assert code == 0
+    assert "surrogate" not in out
+    assert "num_surrogates" not in (place / "out" / "choice.json").read_text(encoding="utf-8")
+
+
+@pytest.mark.usefixtures("without_plots")
 def test_patterns_and_folders_are_searched_for_files(place: Path) -> None:
     for n in range(3):
         write_rows(place / "data" / f"{n}.jsonl", made_up_chinese(20, n))

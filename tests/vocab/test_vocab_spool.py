@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from searches import SMALL, made_up_chinese, write_rows
+from searches import SMALL, as_documents, made_up_chinese, write_rows
 
 from lingraft.errors import InputError
 from lingraft.vocab import spool as spool_module
 from lingraft.vocab.alphabet import Alphabet
-from lingraft.vocab.spool import Part, Spool, batch_texts, clean_surrogates, make_scan, read_part
+from lingraft.vocab.spool import Part, Spool, batch_texts, make_scan, read_part
 
 HAN = Alphabet(SMALL, ["Han"])
 V = HAN.num_base
@@ -135,11 +137,22 @@ def test_threads_do_not_change_a_byte(
 
 def test_batches_hold_whole_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "_BATCH_CHARS", 4)
-    assert list(batch_texts(["abc", "d", "ef", "ghi", "j"])) == [["abc", "d"], ["ef", "ghi"], ["j"]]
+    docs = as_documents(["abc", "d", "ef", "ghi", "j"])
+    assert [b.texts for b in batch_texts(docs)] == [["abc", "d"], ["ef", "ghi"], ["j"]]
 
 
-def test_lone_surrogates_become_replacement_characters(tmp_path: Path) -> None:
-    assert clean_surrogates(["a\ud800中", "a"]) == ["a\ufffd中", "a"]
+def test_halves_of_surrogate_pairs_become_replacement_characters_and_are_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spool_module, "_BATCH_CHARS", 1)
     path = tmp_path / "a.jsonl"
-    path.write_text('{"text": "\\ud800中\\udc00"}\n', encoding="utf-8")
-    assert Reader(tmp_path).read(path).num_bytes == 9
+    rows = ['{"text": "\\ud800中\\udc00"}', '{"text": "\\ud83d\\ude00文"}', '{"text": "\\udc00"}']
+    path.write_text("\n".join(rows), encoding="utf-8")
+    part = Reader(tmp_path).read(path)
+    assert (part.num_bytes, part.num_surrogates) == (9 + 7 + 3, 3)
+    assert Reader(tmp_path).read(path) == part  # kept with it
+    (record,) = tmp_path.glob("*.json")
+    before = json.loads(record.read_text(encoding="utf-8"))
+    del before["num_surrogates"]
+    record.write_text(json.dumps(before), encoding="utf-8")
+    assert Reader(tmp_path).read(path) == replace(part, num_surrogates=0)

@@ -32,6 +32,8 @@ class DocumentCount:
     """UTF-8 bytes of the texts."""
     tokens: list[int] = field(default_factory=list)
     """By tokenizer, in order."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs, each of which stands as U+FFFD."""
     lengths: Counter[int] = field(default_factory=Counter)
     """Documents by the number of binary digits of their characters' number."""
 
@@ -40,6 +42,7 @@ class DocumentCount:
         self.num_docs += other.num_docs
         self.num_chars += other.num_chars
         self.size_bytes += other.size_bytes
+        self.num_surrogates += other.num_surrogates
         self.tokens = [a + b for a, b in zip(self.tokens, other.tokens, strict=True)]
         self.lengths += other.lengths
 
@@ -65,7 +68,7 @@ def count_documents(
     """
 
     def work(batch: TextBatch) -> DocumentCount:
-        return _count_texts(batch.texts, encoders)
+        return _count_batch(batch, encoders)
 
     total = DocumentCount(tokens=[0] * len(encoders))
     for batch, count in in_order(work, read_batches(paths, text_key, read_any), threads):
@@ -74,7 +77,8 @@ def count_documents(
     return total
 
 
-def _count_texts(texts: Sequence[str], encoders: Sequence[Encoder]) -> DocumentCount:
+def _count_batch(batch: TextBatch, encoders: Sequence[Encoder]) -> DocumentCount:
+    texts = batch.texts
     return DocumentCount(
         num_docs=len(texts),
         num_chars=sum(map(len, texts)),
@@ -83,6 +87,7 @@ def _count_texts(texts: Sequence[str], encoders: Sequence[Encoder]) -> DocumentC
             sum(len(ids) for ids in encoder.encode_batch(texts, num_threads=1))
             for encoder in encoders
         ],
+        num_surrogates=batch.num_surrogates,
         lengths=Counter(len(text).bit_length() for text in texts),
     )
 

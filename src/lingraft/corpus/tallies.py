@@ -103,7 +103,8 @@ class SetTally(_Tally):
     """Of kept documents."""
     sources: list[SourceTally] = []
     num_surrogates: int = 0
-    """Halves of surrogate pairs in documents that no filter dropped; each became U+FFFD."""
+    """Halves of surrogate pairs, each of which became U+FFFD: in documents that no filter dropped
+    while they were prepared, or as counted in documents that were read."""
     masked: dict[str, int] = {}
     """Places masked, by kind."""
     overlaps: dict[str, int] = {}

@@ -290,6 +290,9 @@ def _add_counted(
                 used = [encoder for _, _, encoder in encoders]
                 counted = count_documents(files, used, text_key, threads, progress)
                 _add_count(tree[name]["splits"][split], counted, encoders, f"{name}, {split}")
+                if counted.num_surrogates:
+                    told = tree[name].get("num_surrogates", 0)
+                    tree[name]["num_surrogates"] = told + counted.num_surrogates
                 lengths.setdefault(name, Counter()).update(counted.lengths)
     for name, found in lengths.items():
         if all(places[name, split] for split in tree[name]["splits"]):

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import shutil
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingPackageError, UsageError
+from ..packages import has_package
 from ..progress import Reporter, SilentReporter
 from ..store import disk_errors, require_space
 
@@ -99,7 +99,7 @@ def _check(path: Path, folder: Path) -> None:
             effect="It would be overwritten.",
             way_out="Name another folder with --out.",
         )
-    if find_spec("gguf") is None:
+    if not has_package("gguf"):
         raise MissingPackageError(
             "reading GGUF files needs the package 'gguf', which is not installed.",
             way_out="pip install gguf",

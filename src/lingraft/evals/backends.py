@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
 from importlib.metadata import version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, MissingPackageError, UsageError
 from ..manifest import canonical_json
 from ..models import ModelFolder
+from ..packages import has_package
 from ..progress import Reporter
 from .answering import watch_logits
 from .loading import load_model
 from .placing import locate_model
 from .plans import DTYPES, LoadPlan, device_of, dtype_of
 from .prefixes import make_sharing_lm, refuse_windows
+from .reading import tell_contradiction
 
 __all__ = ["BACKENDS", "HarnessModel", "check_vllm", "digest_model", "model_key"]
 
@@ -48,6 +48,7 @@ def check_vllm(load: LoadPlan, model_args: Mapping[str, Any]) -> None:
     for option, value, default in (
         ("--attn", load.attn, ""),
         ("--device", load.device, "auto"),
+        ("--packed-cache", load.packed_cache, ""),
     ):
         if value != default:
             raise UsageError(
@@ -98,6 +99,8 @@ class HarnessModel:
         if self._lm is None:
             reporter.note(f"loading {self.label}")
             self._lm = self._open_vllm() if self.backend == "vllm" else self._open_transformers()
+            if self._loaded and (told := tell_contradiction(self.folder, self._loaded.tokenizer)):
+                reporter.note(f"{self.label}: {told}")
         return self._lm
 
     def _open_transformers(self) -> Any:
@@ -118,7 +121,7 @@ class HarnessModel:
         return watch_logits(lm, self.label)
 
     def _open_vllm(self) -> Any:
-        if find_spec("vllm") is None:
+        if not has_package("vllm"):
             raise MissingPackageError(
                 "--backend vllm needs the package vllm.",
                 way_out="pip install vllm, on a machine with a GPU; or use --backend transformers.",
@@ -159,7 +162,7 @@ def model_key(model: HarnessModel) -> str:
     bfloat16 are not mixed. vLLM finds its dtype by itself, from the files.
     """
     digest = digest_model(model.folder, with_code=model.load.trust_remote_code)
-    load = asdict(model.load)
+    load = model.load.deciding()
     if model.backend == "transformers":
         device = device_of(model.load)
         dtype = dtype_of(model.load, ModelFolder(model.folder), device)

@@ -87,7 +87,7 @@ def bits_per_byte(
     plan, path = plan or LoadPlan(), None if out is None else Path(out).expanduser()
     job = _settle(models, texts, settings or BitsSettings(), limit, text_key, new_pieces, plan)
     identity = [
-        _FORMAT, asdict(job.settings), job.max_tokens, job.stride, asdict(plan), new_pieces,
+        _FORMAT, asdict(job.settings), job.max_tokens, job.stride, plan.deciding(), new_pieces,
     ]  # fmt: skip
     if path is not None:
         _require_folder(path)

@@ -80,7 +80,7 @@ def generate(
     sources = [str(model) for model in models]
     labels, folders = labels_of(sources), [locate_model(name, plan) for name in sources]
     job = _Job(labels, folders, texts, how, seed, plan, _grafts(labels, folders, plan))
-    with Kept(path, [_FORMAT, asdict(how), seed, asdict(plan)]) as kept:
+    with Kept(path, [_FORMAT, asdict(how), seed, plan.deciding()]) as kept:
         if kept.damage:
             teller.note(kept.damage)
         if kept.num_found:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,7 +14,7 @@ from ..lines import unpack
 from ..texts import find_texts, read_texts
 from .loading import Loaded
 
-__all__ = ["Text", "TextEncoder", "find_piece_id", "read_scored_texts"]
+__all__ = ["Text", "TextEncoder", "find_piece_id", "read_scored_texts", "tell_contradiction"]
 
 _TXT = (".txt", ".txt.gz", ".txt.zst")
 _TRIED_CHARS = 2_000
@@ -162,3 +163,30 @@ def find_piece_id(loaded: Loaded, piece: str) -> int:
             way_out="Use --bos auto, or a piece of every model's vocabulary.",
         )
     return int(found)
+
+
+def tell_contradiction(folder: Path, tokenizer: Any) -> str:
+    """Tell where a tokenizer's configuration says one thing of BOS, and what is read is another.
+
+    transformers 5 passes over `add_bos_token` where there is a `tokenizer.json`, and goes by its
+    post-processor; `special.adds_bos`, which documents are encoded by, goes by `add_bos_token`.
+
+    Args:
+        folder: The model's folder.
+        tokenizer: Its tokenizer, as transformers read it.
+
+    Returns:
+        A line for people; "": the two agree, or the configuration says nothing.
+    """
+    path = folder / "tokenizer_config.json"
+    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    said = config.get("add_bos_token")
+    head = tokenizer("")["input_ids"][:1]
+    is_added = bool(head) and head[0] == tokenizer.bos_token_id
+    if not isinstance(said, bool) or said == is_added:
+        return ""
+    return (
+        f"tokenizer_config.json says add_bos_token: {str(said).lower()}, but transformers goes by "
+        f"the post-processor of tokenizer.json, and so does the harness: texts are read "
+        f"{'with' if is_added else 'without'} BOS, and `lingraft encode` does otherwise"
+    )

@@ -165,7 +165,8 @@ def _count_all(
             counter.count(encoder.encode_batch(batch.texts, num_threads=1))
             for encoder, counter in zip(encoders, counters, strict=True)
         ]
-        return measure_texts(batch.texts), counts
+        size = measure_texts(batch.texts)._replace(num_surrogates=batch.num_surrogates)
+        return size, counts
 
     sizes: dict[str, TextSize] = {}
     counts: dict[str, list[TokenCount]] = {}

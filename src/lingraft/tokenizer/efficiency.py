@@ -59,6 +59,8 @@ class TextSize(NamedTuple):
     num_letters: int = 0
     num_unspaced: int = 0
     """Letters of scripts that put no spaces between words."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs, each of which stands as U+FFFD."""
 
     def plus(self, other: TextSize) -> TextSize:
         """Give the size of both texts together."""
@@ -108,6 +110,8 @@ class TextFacts:
     num_bytes: int
     num_chars: int
     num_words: int | None
+    num_surrogates: int = 0
+    """Halves of surrogate pairs, each of which was encoded as U+FFFD."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,9 @@ def tabulate(
         words[TOTAL] = sum(known) if len(known) == len(words) else None
         counts[TOTAL] = [_sum_counts(column) for column in zip(*counts.values(), strict=True)]
         sizes[TOTAL] = _sum_sizes(sizes.values())
-    texts = tuple(TextFacts(name, *sizes[name][:3], words[name]) for name in sizes)
+    texts = tuple(
+        TextFacts(name, *size[:3], words[name], size.num_surrogates) for name, size in sizes.items()
+    )
     rows = (
         _make_row(text, facts, count, counts[text.name][0].tokens)
         for text in texts

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import regex
 
+from ..texts import tell_surrogates
 from .efficiency import Efficiency, EfficiencyRow, TextFacts
 
 if TYPE_CHECKING:
@@ -81,7 +82,9 @@ def efficiency_notes(table: Efficiency) -> list[str]:
         if len(others) == len(table.tokenizers)
         else [f"{rest}: encoded by the compiled encoder, which is exact."]
     )
-    return [meaning, *lost, *others, *compiled]
+    num_surrogates = table.texts[-1].num_surrogates
+    halves = [f"{tell_surrogates(num_surrogates)}."] if num_surrogates else []
+    return [meaning, *lost, *halves, *others, *compiled]
 
 
 def efficiency_views(table: Efficiency) -> list[Table]:

@@ -57,6 +57,8 @@ class EvalFacts:
     """Tokens of the base that are byte pieces, or parts of a character."""
     base_alp: float
     """Nats a document."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs, each of which stands as U+FFFD."""
 
 
 @dataclass(frozen=True)

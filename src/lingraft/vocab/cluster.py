@@ -20,7 +20,7 @@ Source: executors and shards by rank are datatrove's (github.com/huggingface/dat
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -35,7 +35,7 @@ from ..texts import find_texts
 from .alphabet import Alphabet
 from .asked import list_names
 from .command import WORK, Names
-from .spool import Spool, make_scan, part_key, read_part
+from .spool import Part, Spool, make_scan, part_key, read_part
 from .targets import read_alphabet
 
 __all__ = ["CountResult", "CountTask", "SlurmOptions", "count"]
@@ -58,6 +58,8 @@ class CountResult:
     """SLURM's number of the (last) array job, which goes on; "" where all is done."""
     logs: Path | None = None
     """datatrove's folder of this count."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs in the files that are read, each of which stands as U+FFFD."""
 
 
 @dataclass(frozen=True)
@@ -183,11 +185,12 @@ def _count(
             task = _deal(base, alphabet, text_key, work, files, cluster.cpus_per_task)
             logs = _fresh_folder(work) if task.files else None
         note(f"{len(files):,} files, {len(task.files):,} of them to read")
-        if logs is None:
-            return CountResult(folder, len(files), 0, 0)
-        job_id = cluster.run([task], logs, "lingraft-count")
+        job_id = cluster.run([task], logs, "lingraft-count") if logs else ""
+        num_surrogates = sum(
+            part.num_surrogates for part in _parts(files, text_key, alphabet, work) if part
+        )
     shares = min(cluster.tasks, len(task.files))
-    return CountResult(folder, len(files), len(task.files), shares, job_id, logs)
+    return CountResult(folder, len(files), len(task.files), shares, job_id, logs, num_surrogates)
 
 
 def _deal(
@@ -213,8 +216,16 @@ def _deal(
 
 
 def _missing(paths: Sequence[Path], text_key: str, alphabet: Alphabet, work: Path) -> list[Path]:
+    parts = _parts(paths, text_key, alphabet, work)
+    return [path for path, part in zip(paths, parts, strict=True) if part is None]
+
+
+def _parts(
+    paths: Sequence[Path], text_key: str, alphabet: Alphabet, work: Path
+) -> Iterator[Part | None]:
+    """Give the part of each file that has one."""
     spool = Spool(work, len(alphabet.flags_C))
-    return [path for path in paths if spool.find(*part_key(path, text_key, alphabet)) is None]
+    return (spool.find(*part_key(path, text_key, alphabet)) for path in paths)
 
 
 def _fresh_folder(work: Path) -> Path:

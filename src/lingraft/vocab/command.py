@@ -19,7 +19,7 @@ from ..errors import UsageError
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
 from ..streaming import num_cores
-from ..texts import find_texts
+from ..texts import RawDocument, find_texts
 from .asked import check_asked, list_names, optional, read_eval, whole, wholes, words
 from .choose import Choice, choose_vocabulary
 from .engine import SearchFacts
@@ -61,6 +61,13 @@ class SearchResult:
     """The chosen new pieces in order."""
     facts: SearchFacts
     """What happened on the way: this may differ with memory and threads, the rest does not."""
+
+    @property
+    def num_surrogates(self) -> int:
+        """Halves of surrogate pairs in all texts, each read as U+FFFD; `choice` tells of each."""
+        told = (self.choice["training"], *self.choice["evals"].values())
+        told += tuple(self.choice["kept"].values())
+        return sum(text.get("num_surrogates", 0) for text in told)
 
 
 @dataclass(frozen=True)
@@ -312,7 +319,7 @@ def write_files(folder: Path, files: Mapping[str, Callable[[], bytes]], teller: 
         (folder / f".{name}.draft").replace(folder / name)
 
 
-def _reading(paths: Sequence[Path], text_key: str) -> Callable[[], Iterator[str]]:
+def _reading(paths: Sequence[Path], text_key: str) -> Callable[[], Iterator[RawDocument]]:
     return lambda: read_files(paths, text_key)
 
 

@@ -12,11 +12,12 @@ import numpy as np
 import numpy.typing as npt
 
 from ..errors import InputError
+from ..texts import RawDocument
 from .alp import Curve, EvalFacts, trace_alp
 from .alphabet import Alphabet
 from .bpe import Rules
 from .cut import count_codes
-from .spool import batch_texts, clean_surrogates
+from .spool import batch_texts
 from .symbols import Symbols
 
 __all__ = ["Evaluation", "describe_evaluation", "read_evaluation", "trace_curve"]
@@ -40,25 +41,28 @@ class Evaluation:
     """How often each code occurs."""
     fixed_V: Int64
     """Counts of base tokens that are part of no symbol."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs, each of which stands as U+FFFD."""
 
 
 def read_evaluation(
-    name: str, texts: Iterable[str], alphabet: Alphabet, *, required: bool = True
+    name: str, docs: Iterable[RawDocument], alphabet: Alphabet, *, required: bool = True
 ) -> Evaluation:
     """Encode an evaluation text with the base.
 
     Args:
         name: What messages call it.
-        texts: Its documents.
+        docs: Its documents.
         alphabet: The base, seen through the target scripts.
         required: Whether it must hold characters of the scripts.
 
     Raises:
         InputError: It has no document, or no character of the scripts where it must.
     """
-    num_docs = num_chars = num_bytes = num_words = 0
+    num_docs = num_chars = num_bytes = num_words = num_surrogates = 0
     codes, fixed_V = [np.zeros(0, np.int32)], np.zeros(alphabet.num_base, np.int64)
-    for batch in map(clean_surrogates, batch_texts(texts)):
+    for batch, num_halves in batch_texts(docs):
+        num_surrogates += num_halves
         num_docs += len(batch)
         num_chars += sum(map(len, batch))
         num_bytes += sum(len(text.encode()) for text in batch)
@@ -76,7 +80,17 @@ def read_evaluation(
             effect="Nothing could be measured on it.",
             way_out="Give text of the new language, or name its scripts.",
         )
-    return Evaluation(name, num_docs, num_chars, num_bytes, num_words, all_codes, counts_C, fixed_V)
+    return Evaluation(
+        name,
+        num_docs,
+        num_chars,
+        num_bytes,
+        num_words,
+        all_codes,
+        counts_C,
+        fixed_V,
+        num_surrogates,
+    )
 
 
 def describe_evaluation(text: Evaluation, symbols: Symbols) -> EvalFacts:
@@ -92,6 +106,7 @@ def describe_evaluation(text: Evaluation, symbols: Symbols) -> EvalFacts:
         base_tokens=int(fixed.sum() + counts.sum()),
         base_byte_tokens=_count_bytes(fixed, symbols),
         base_alp=float(trace_alp(fixed, counts, none, none, none, text.num_docs)[0]),
+        num_surrogates=text.num_surrogates,
     )
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..errors import InputError, UsageError
 from ..pieces import SPACE
 from ..progress import Progress
-from ..texts import read_texts
+from ..texts import RawDocument, read_texts
 from .alp import Curve, EvalFacts, Int64
 from .alphabet import Alphabet
 from .bpe import Rules, compile_kernel
@@ -82,17 +82,19 @@ class Grid(NamedTuple):
     num_docs: int
     num_bytes: int
     """UTF-8 bytes of the training text that was used: all of it."""
+    num_surrogates: int
+    """Halves of surrogate pairs in it, each of which stands as U+FFFD."""
     facts: SearchFacts
 
 
 def search_grid(
     alphabet: Alphabet,
     corpus: Sequence[Path],
-    evaluation: Mapping[str, Callable[[], Iterable[str]]],
+    evaluation: Mapping[str, Callable[[], Iterable[RawDocument]]],
     options: GridOptions,
     folder: Path,
     teller: Teller,
-    keep: Mapping[str, Callable[[], Iterable[str]]] | None = None,
+    keep: Mapping[str, Callable[[], Iterable[RawDocument]]] | None = None,
 ) -> Grid:
     """Search.
 
@@ -171,6 +173,7 @@ def _gather(
         },
         num_docs=sum(part.num_docs for _, part in spool.parts),
         num_bytes=sum(part.num_bytes for _, part in spool.parts),
+        num_surrogates=sum(part.num_surrogates for _, part in spool.parts),
         facts=facts,
     )
 
@@ -219,7 +222,7 @@ def _read_corpus(
 
 def _read_evaluation(
     alphabet: Alphabet,
-    evaluation: Mapping[str, Callable[[], Iterable[str]]],
+    evaluation: Mapping[str, Callable[[], Iterable[RawDocument]]],
     teller: Teller,
     *,
     required: bool = True,
@@ -291,8 +294,7 @@ def _locked(task: AbstractContextManager[Progress]) -> Iterator[Callable[[int], 
         yield advance
 
 
-def read_files(paths: Iterable[Path], text_key: str) -> Iterator[str]:
+def read_files(paths: Iterable[Path], text_key: str) -> Iterator[RawDocument]:
     """Give the documents of files, one file after the other."""
     for path in paths:
-        for doc in read_texts(path, text_key):
-            yield doc.text
+        yield from read_texts(path, text_key)

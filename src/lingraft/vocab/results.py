@@ -13,7 +13,7 @@ from .choose import Choice
 from .grid import Grid
 from .interactive import curves_page
 from .plot import plot_curves
-from .tables import choice_record, curves_table, write_curves
+from .tables import choice_record, curves_table, surrogates_record, write_curves
 
 __all__ = [
     "PieceRow",
@@ -145,6 +145,7 @@ def choice_of(grid: Grid, choice: Choice) -> dict[str, Any]:
         "training": {
             "num_docs": grid.num_docs,
             "num_bytes": grid.num_bytes,
+            **surrogates_record(grid.num_surrogates),
             "num_symbols": facts.num_symbols,
             "num_segments": facts.num_segments,
             "cut_threshold": facts.threshold,
@@ -181,6 +182,7 @@ def _kept(grid: Grid, choice: Choice, name: str) -> dict[str, Any]:
     return {
         "num_docs": facts.num_docs,
         "num_bytes": facts.num_bytes,
+        **surrogates_record(facts.num_surrogates),
         "base_tokens": facts.base_tokens,
         "tokens": after,
         "tokens_saved_frac": 1 - after / facts.base_tokens,

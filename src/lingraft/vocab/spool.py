@@ -9,26 +9,26 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import regex
 
 from ..exact import Encoder
-from ..texts import read_texts
+from ..texts import RawDocument, read_texts
 from .alphabet import Alphabet
 from .cut import count_codes
 from .scan import RunScanner
 from .scratch import write_array
 
-__all__ = ["Part", "Spool", "batch_texts", "clean_surrogates", "make_scan", "part_key", "read_part"]
+__all__ = ["Batch", "Part", "Spool", "batch_texts", "make_scan", "part_key", "read_part"]
 
 Int32 = npt.NDArray[np.int32]
 Int64 = npt.NDArray[np.int64]
@@ -39,7 +39,14 @@ _VERSION = 1
 _CODE_BYTES = 4
 _ENDS = ("codes", "counts.npy", "json")
 """Files of a part, in the order in which they are put in place."""
-_LONE_SURROGATES = re.compile("[\ud800-\udfff]")
+
+
+class Batch(NamedTuple):
+    """Documents that are scanned together."""
+
+    texts: Sequence[str]
+    num_surrogates: int = 0
+    """Halves of surrogate pairs that stand as U+FFFD in them, see `texts.RawDocument`."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +61,8 @@ class Part:
     """UTF-8 bytes of the documents."""
     batches: tuple[int, ...]
     """Codes in each batch; a document is never in two."""
+    num_surrogates: int = 0
+    """Halves of surrogate pairs; 0 in a part that was written before they were counted."""
 
 
 class Spool:
@@ -98,9 +107,7 @@ class Spool:
                 for num in part.batches:
                     yield np.fromfile(file, np.int32, num)
 
-    def write(
-        self, name: str, identity: str, batches: Iterable[tuple[Sequence[str], Int32]]
-    ) -> Part:
+    def write(self, name: str, identity: str, batches: Iterable[tuple[Batch, Int32]]) -> Part:
         """Write one part; its JSON file comes last.
 
         Everything is written beside its place first, under a name that no other process uses:
@@ -124,20 +131,21 @@ class Spool:
         self,
         drafts: Mapping[str, Path],
         identity: str,
-        batches: Iterable[tuple[Sequence[str], Int32]],
+        batches: Iterable[tuple[Batch, Int32]],
     ) -> Part:
-        num_docs = num_chars = num_bytes = 0
+        num_docs = num_chars = num_bytes = num_surrogates = 0
         sizes: list[int] = []
         counts_C = np.zeros(self._num_codes, np.int64)
         with drafts["codes"].open("wb") as file:
-            for texts, codes in batches:
+            for (texts, num_halves), codes in batches:
                 num_docs += len(texts)
                 num_chars += sum(map(len, texts))
                 num_bytes += sum(len(text.encode()) for text in texts)
+                num_surrogates += num_halves
                 count_codes(codes, counts_C)
                 write_array(file, codes)
                 sizes.append(len(codes))
-        part = Part(identity, num_docs, num_chars, num_bytes, tuple(sizes))
+        part = Part(identity, num_docs, num_chars, num_bytes, tuple(sizes), num_surrogates)
         found = np.flatnonzero(counts_C)
         with drafts["counts.npy"].open("wb") as file:
             np.save(file, np.stack([found, counts_C[found]]))
@@ -186,23 +194,19 @@ def part_key(path: Path, text_key: str, alphabet: Alphabet) -> tuple[str, str]:
     return hashlib.sha256(os.fsencode(place)).hexdigest()[:16], identity
 
 
-def batch_texts(texts: Iterable[str]) -> Iterator[list[str]]:
+def batch_texts(docs: Iterable[RawDocument]) -> Iterator[Batch]:
     """Collect documents to batches of about a million characters."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
+    texts: list[str] = []
+    size = num_surrogates = 0
+    for doc in docs:
+        texts.append(doc.text)
+        size += len(doc.text)
+        num_surrogates += doc.num_surrogates
         if size >= _BATCH_CHARS:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
-def clean_surrogates(texts: Sequence[str]) -> list[str]:
-    """Put U+FFFD in place of lone surrogates, which UTF-8 cannot hold (JSON can name them)."""
-    return [text if text.isascii() else _LONE_SURROGATES.sub("\ufffd", text) for text in texts]
+            yield Batch(texts, num_surrogates)
+            texts, size, num_surrogates = [], 0, 0
+    if texts:
+        yield Batch(texts, num_surrogates)
 
 
 def make_scan(alphabet: Alphabet) -> Callable[[Sequence[str]], Int32]:
@@ -215,27 +219,26 @@ def make_scan(alphabet: Alphabet) -> Callable[[Sequence[str]], Int32]:
 
 def _told(
     path: Path, text_key: str, size_bytes: int, on_bytes: Callable[[int], None]
-) -> Iterator[str]:
+) -> Iterator[RawDocument]:
     told = 0
     for doc in read_texts(path, text_key):
         if doc.position - told > 1 << 20:
             on_bytes(doc.position - told)
             told = doc.position
-        yield doc.text
+        yield doc
     on_bytes(size_bytes - told)
 
 
 def _scanned(
-    batches: Iterable[Sequence[str]],
+    batches: Iterable[Batch],
     scan: Callable[[Sequence[str]], Int32],
     pool: ThreadPoolExecutor,
     ahead: int,
-) -> Iterator[tuple[Sequence[str], Int32]]:
+) -> Iterator[tuple[Batch, Int32]]:
     """Scan batches in the pool; give them in order, with few of them waiting."""
-    waiting: deque[tuple[Sequence[str], Future[Int32]]] = deque()
+    waiting: deque[tuple[Batch, Future[Int32]]] = deque()
     for batch in batches:
-        texts = clean_surrogates(batch)
-        waiting.append((texts, pool.submit(scan, texts)))
+        waiting.append((batch, pool.submit(scan, batch.texts)))
         if len(waiting) > ahead:
             done, future = waiting.popleft()
             yield done, future.result()

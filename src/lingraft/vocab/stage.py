@@ -9,6 +9,7 @@ from ..bases import read_base
 from ..settings import StageSettings
 from ..store import Artefact, Draft
 from ..streaming import num_cores
+from ..texts import RawDocument
 from .alphabet import Alphabet
 from .choose import Choice, choose_vocabulary
 from .grid import Grid, GridOptions, read_files, search_grid
@@ -67,7 +68,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     return _facts(grid, choice)
 
 
-def _reading(path: Path) -> Callable[[], Iterator[str]]:
+def _reading(path: Path) -> Callable[[], Iterator[RawDocument]]:
     return lambda: read_files([path], "text")
 
 

@@ -37,7 +37,7 @@ import pyarrow.parquet as pq
 from .alp import Curve, EvalFacts
 from .choose import Choice
 
-__all__ = ["CURVE_SCHEMA", "choice_record", "curves_table", "write_curves"]
+__all__ = ["CURVE_SCHEMA", "choice_record", "curves_table", "surrogates_record", "write_curves"]
 
 CURVE_SCHEMA = pa.schema(
     [
@@ -140,6 +140,7 @@ def choice_record(
                 "num_chars": text.num_chars,
                 "num_bytes": text.num_bytes,
                 "num_words": text.num_words,
+                **surrogates_record(text.num_surrogates),
                 "base": _figures(text, text.base_alp, text.base_tokens, text.base_byte_tokens),
                 "choice": _figures(
                     text,
@@ -151,6 +152,11 @@ def choice_record(
             for row, text in enumerate(evals)
         },
     }
+
+
+def surrogates_record(number: int) -> dict[str, int]:
+    """Tell halves of surrogate pairs where a text has any; hardly one has."""
+    return {"num_surrogates": number} if number else {}
 
 
 def _text_columns(curve: Curve, row: int, text: EvalFacts) -> dict[str, Any]:
