@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -134,7 +135,13 @@ def test_a_bos_that_is_added_against_what_is_said_is_told(folder: Path, tmp_path
     tokenizer = AutoTokenizer.from_pretrained(folder)
     tokenizer.bos_token = "<|end|>"
     tokenizer.add_bos_token = True
+    assert tell_contradiction(tmp_path, tokenizer) == "", "no tokenizer.json to go by"
+    shutil.copy(folder / "tokenizer.json", tmp_path)
     assert "texts are read with BOS" in tell_contradiction(tmp_path, tokenizer)
+    tokenizer.add_bos_token, tokenizer.add_eos_token = False, True
+    tokenizer.eos_token = "<|end|>"
+    assert tell_contradiction(tmp_path, tokenizer) == "", "an EOS is no BOS"
+    tokenizer.add_bos_token = True
     config.unlink()
     assert tell_contradiction(tmp_path, tokenizer) == ""
 

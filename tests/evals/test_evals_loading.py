@@ -186,6 +186,7 @@ def test_a_hub_name_is_fetched_with_its_own_code_only_if_asked(
         (LoadPlan(device="gpu"), "--device gpu: expected auto"),
         (LoadPlan(device="cuda:99"), "--device cuda:99: this machine has"),
         (LoadPlan(packed_cache="there"), "--packed-cache there without 4 bits"),
+        (LoadPlan(load="4bit", packed_cache="none"), "--packed-cache none: expected a folder"),
         (LoadPlan(device="cpu", attn="flash_attention_2"), "NVIDIA GPUs only"),
     ],
 )

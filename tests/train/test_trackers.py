@@ -31,6 +31,7 @@ class StandIn(ModuleType):
         self.fails_at: int | None = None
         self.why = "network is away"
         self.refuses = ""
+        self.breaks = ""
 
     def init(self, **options: Any) -> StandIn:
         sys.stdout.write("* run created\n")
@@ -47,6 +48,8 @@ class StandIn(ModuleType):
 
     def finish(self) -> None:
         self.finished += 1
+        if self.breaks:
+            raise ConnectionError(self.breaks)
         sys.stdout.write("* finished\n")
 
 
@@ -233,9 +236,15 @@ def test_one_that_started_is_closed_where_the_next_does_not_start(
     for package in (trackio, wandb):
         monkeypatch.setitem(sys.modules, package.__name__, package)
     wandb.refuses = "no log-in"
-    with pytest.raises(UsageError, match="wandb does not start"):
-        open_trackers(["trackio", "wandb"], tmp_path, tmp_path, "demo", {}, print)
-    assert trackio.finished == 1
+    lines: list[str] = []
+    for why in ("", "https://u:secret@host/?write_token=abcdefghijk"):
+        trackio.breaks = why
+        with pytest.raises(UsageError, match="wandb does not start"):
+            open_trackers(["trackio", "wandb"], tmp_path, tmp_path, "demo", {}, lines.append)
+    assert trackio.finished == 2
+    (line,) = lines
+    assert line.startswith("WARNING: trackio failed")
+    assert "abcdefghijk" not in line
 
 
 def test_one_is_closed_once_where_training_ends_and_where_it_does_not_begin(

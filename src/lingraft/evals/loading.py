@@ -27,6 +27,7 @@ from .plans import LoadPlan, check_plan, device_of, dtype_of
 __all__ = ["LoadPlan", "Loaded", "check_plan", "labels_of", "load_model", "locate_model"]
 
 _log = logging.getLogger("lingraft")
+_WARNS = "WARNING: "
 _PACK_HINT = "Install bitsandbytes and accelerate: pip install bitsandbytes accelerate."
 
 
@@ -105,7 +106,13 @@ def _through_cache(
     if not plan.packed_cache:
         return make(pack_anew)
     place = Path(plan.packed_cache).expanduser()
-    return open_cache(place, files, device, _log.warning).build(make)
+    return open_cache(place, files, device, _note).build(make)
+
+
+def _note(line: str) -> None:
+    """Log what the cache tells; what it tells as a warning is one."""
+    warns = line.startswith(_WARNS)
+    _log.log(logging.WARNING if warns else logging.INFO, "%s", line.removeprefix(_WARNS))
 
 
 def _load(files: ModelFolder, plan: LoadPlan, device: Any) -> Any:

@@ -59,6 +59,11 @@ def check_plan(plan: LoadPlan) -> None:
         if value not in known:
             choices = ", ".join(choice for choice in known if choice)
             raise UsageError(f"{name} {value}: expected one of {choices}.")
+    if plan.packed_cache in ("auto", "none"):  # words of a recipe's train.packed_cache
+        raise UsageError(
+            f"--packed-cache {plan.packed_cache}: expected a folder.",
+            way_out="Leave it out, and nothing is kept.",
+        )
     if plan.packed_cache and plan.load != "4bit":
         raise UsageError(
             f"--packed-cache {plan.packed_cache} without 4 bits: nothing would be packed.",

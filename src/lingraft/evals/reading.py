@@ -179,10 +179,15 @@ def tell_contradiction(folder: Path, tokenizer: Any) -> str:
         A line for people; "": the two agree, or the configuration says nothing.
     """
     path = folder / "tokenizer_config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    if not (path.is_file() and (folder / "tokenizer.json").is_file()):
+        return ""
+    config = json.loads(path.read_text(encoding="utf-8"))  # transformers has read it, too
     said = config.get("add_bos_token")
-    head = tokenizer("")["input_ids"][:1]
-    is_added = bool(head) and head[0] == tokenizer.bos_token_id
+    # Of a text that is not empty: an EOS behind it may be the same piece as BOS.
+    with_ids, plain_ids = (
+        tokenizer("a", add_special_tokens=adds)["input_ids"][:1] for adds in (True, False)
+    )
+    is_added = with_ids == [tokenizer.bos_token_id] != plain_ids
     if not isinstance(said, bool) or said == is_added:
         return ""
     return (

@@ -31,6 +31,7 @@ from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
 from ..errors import MissingPackageError, UsageError
+from ..packages import has_package
 from ..store import write_text
 from .settings import TrackerName
 
@@ -110,6 +111,10 @@ class Trackers:
         """Tell each; `note` is told of those that fail."""
         self._trackers, self._note = list(trackers), note
 
+    def add(self, tracker: Tracker) -> None:
+        """Tell one more."""
+        self._trackers.append(tracker)
+
     def put(self, scalars: Mapping[str, float], step: int) -> None:
         """Give all of them the numbers of a step."""
         for tracker in list(self._trackers):
@@ -157,24 +162,24 @@ def open_trackers(
         MissingPackageError: One is not installed.
         UsageError: One cannot be started.
     """
-    opened: list[Tracker] = []
+    trackers = Trackers((), note)
     with ExitStack() as stack:
+        stack.callback(trackers.close)
         for name in names:
             if name == TensorBoard.name:
-                tracker: Tracker = TensorBoard(folder / name)
+                trackers.add(TensorBoard(folder / name))
             else:
-                tracker = _start(name, scratch, run, config)
-            stack.callback(tracker.close)
-            opened.append(tracker)
+                trackers.add(_start(name, scratch, run, config))
         stack.pop_all()
-    return Trackers(opened, note)
+    return trackers
 
 
 def _start(name: str, scratch: Path, run: str, config: Mapping[str, Any]) -> _Run:
     run_id = _run_id(scratch)
     try:
         package = importlib.import_module(name)
-        if package.__spec__ is not None and package.__spec__.origin is None:
+        is_bare = package.__spec__ is not None and package.__spec__.origin is None
+        if is_bare and not has_package(name):
             raise ImportError(f"{', '.join(package.__path__)} is a folder of other files")
     except ImportError as error:
         raise MissingPackageError(
