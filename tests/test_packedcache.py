@@ -25,7 +25,7 @@ from lingraft.manifest import Facts
 from lingraft.models import ModelFolder
 from lingraft.nf4 import Packed, quantize
 from lingraft.packedcache import Pack, PackedCache, body_entries, open_cache, pack_anew
-from lingraft.weights import write_shard
+from lingraft.weights import SafetensorsFile, write_shard
 
 CPU = torch.device("cpu")
 Bodies = dict[str, Packed]
@@ -203,14 +203,20 @@ def test_a_model_that_was_written_again_is_packed_anew(tmp_path: Path) -> None:
     )
 
 
-def test_a_model_with_a_manifest_is_known_by_its_digest(tmp_path: Path) -> None:
+def test_a_manifest_does_not_hide_that_weights_were_written_over(tmp_path: Path) -> None:
     def fill(path: Path) -> Facts:
         save_mixtral(path)
         return Facts()
 
-    folders = [make_artefact(tmp_path / run, "40-embed", fill).path for run in ("a", "b")]
-    caches = [open_cache(tmp_path, ModelFolder(folder), CPU, print) for folder in folders]
-    assert caches[0].folder == caches[1].folder
+    folder = make_artefact(tmp_path / "a", "40-embed", fill).path
+    loads = Loads(tmp_path / "caches", ModelFolder(folder), [])
+    loads.load()
+    former = loads.cache.folder
+    name = body_entries(loads.files)[0].name
+    flip(folder / loads.files.weight_map[name], -1)
+    again = Loads(loads.place, ModelFolder(folder), [])
+    assert again.cache.folder != former
+    assert_packed_anew(again.load(), again.files)
 
 
 def test_a_cpus_and_a_gpus_packing_are_kept_apart(loads: Loads) -> None:
@@ -232,9 +238,74 @@ def test_while_another_process_writes_nobody_else_does(loads: Loads) -> None:
     with hold_place(loads.cache.folder):
         assert_packed_anew(loads.load(), loads.files)
     assert not loads.cache.folder.exists()
-    (line,) = loads.told
-    assert "the packed body is not kept" in line
-    assert "another run is at work here" in line
+    assert loads.told == [
+        f"{loads.cache.folder}: another process is making it; packed anew this once"
+    ]
+
+
+@pytest.mark.parametrize("at", ["packed.json", "packed-00003.safetensors"])
+def test_what_cannot_be_read_just_now_is_left_alone(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    loads.load()
+    cache, before = loads.cache, loads.cache.stamp()
+    read, opened = Path.read_text, SafetensorsFile
+
+    def run_out(path: Path) -> None:
+        if path.name == at:
+            raise OSError(errno.EMFILE, "Too many open files")
+
+    def read_text(path: Path, *rest: Any, **options: Any) -> str:
+        run_out(path)
+        return read(path, *rest, **options)
+
+    def open_file(path: Path) -> Any:
+        run_out(path)
+        return opened(path)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    monkeypatch.setattr(packedcache, "SafetensorsFile", open_file)
+    loads.told.clear()
+    assert_packed_anew(loads.load(), loads.files)
+    assert "cannot be read (" in loads.told[-1]
+    assert "Too many open files); packed anew this once" in loads.told[-1]
+    assert cache.stamp() == before
+
+
+def test_what_another_process_made_meanwhile_is_left_alone(loads: Loads) -> None:
+    loads.load()
+    flip_the_last_byte(loads.cache.folder)
+    remade: list[tuple[int, int] | None] = []
+
+    def make(pack: Pack) -> Bodies:
+        try:
+            return body_of(loads.files, pack)
+        finally:
+            if not remade:
+                remade.append(None)  # what loads below comes here, too
+                loads.load()
+                remade[0] = loads.cache.stamp()
+
+    assert_packed_anew(loads.cache.build(make), loads.files)
+    assert "made by another process meanwhile" in loads.told[-1]
+    assert loads.cache.stamp() == remade[0]
+
+
+def test_a_damaged_one_that_cannot_be_moved_is_told_before_anything_is_packed(
+    loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loads.load()
+    flip_the_last_byte(loads.cache.folder)
+
+    def refuse(path: Path, target: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    loads.told.clear()
+    assert_packed_anew(loads.load(), loads.files)
+    assert "is not kept" in loads.told[-1]
+    assert "Permission denied" in loads.told[-1]
+    assert not loads.cache.draft.exists()
 
 
 def test_a_disk_that_is_too_small_is_told_and_the_load_goes_on(
@@ -327,14 +398,22 @@ def test_a_kill_while_it_is_written_leaves_nothing_that_is_read(loads: Loads) ->
     ]  # fmt: skip
 
 
-def test_what_packing_gives_is_what_its_version_says() -> None:
-    """Where this fails, caches on disk hold other bits than packing gives: raise PACKING."""
-    items = torch.arange(64 * 300, dtype=torch.float64)
+@pytest.mark.parametrize(
+    ("rows", "digest"),
+    [(300, "673c7ab601f675a9"), (70_000, "f818c43e1168ce4e")],
+    ids=["small", "large"],
+)
+def test_what_packing_gives_is_what_its_version_says(rows: int, digest: str) -> None:
+    """Where this fails, caches on disk hold other bits than packing gives: raise PACKING.
+
+    The large one has more constants than one thread adds up, and more numbers than one chunk.
+    """
+    items = torch.arange(64 * rows, dtype=torch.float64)
     weight = ((items * 0.7548776662466927 % 1 - 0.5) * (1 + items % 977 / 100)).float()
-    digest = hashlib.sha256()
-    for part in quantize(weight.view(300, 64)).parts:
-        digest.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
-    assert (packedcache.PACKING, digest.hexdigest()[:16]) == (1, "673c7ab601f675a9")
+    found = hashlib.sha256()
+    for part in quantize(weight.view(rows, 64)).parts:
+        found.update(part.reshape(-1).view(torch.uint8).numpy().tobytes())
+    assert (packedcache.PACKING, found.hexdigest()[:16]) == (1, digest)
 
 
 def test_packing_does_not_depend_on_the_number_of_threads() -> None:

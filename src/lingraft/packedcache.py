@@ -5,8 +5,9 @@ cache is a folder of safetensors shards with the four parts of every matrix unde
 name, and `packed.json`: what it was made of, and a CRC-32 of each matrix. It is written while a
 first load packs, beside its place, and renamed at the end: killed half-way it is not there. Each
 matrix is checked as it is read. A cache that is damaged, or of something else, is told and made
-again; one that cannot be written is told, and the load goes on without. So a cache may cost time
-and disk (4.13 bits a number), and never changes a bit of what is loaded.
+again; one that cannot be read just now, or cannot be written, is told, and the load goes on
+without. So a cache may cost time and disk (4.13 bits a number), and never changes a bit of what is
+loaded.
 
 Memory, beside the model: one matrix as it is stored, and while a cache is written the packed
 matrices of one shard, 256 MB.
@@ -25,8 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from .errors import InputError, LingraftError
-from .folders import find_manifest, hold_place, model_fingerprint
+from .errors import InputError, LingraftError, LockedError
+from .folders import hold_place, model_fingerprint
 from .manifest import canonical_json
 from .models import ModelFolder
 from .nf4 import BLOCK, GROUP, PARTS, Packed, packed_bytes, quantize
@@ -69,8 +70,9 @@ def open_cache(
 ) -> PackedCache:
     """Name the cache of a model in a folder that may hold those of many.
 
-    A model is known by the digest of its manifest. One without a manifest is known by its config,
-    its headers, and the sizes and times of its files: copied or touched, it is packed anew.
+    A model is known by its manifest's digest, or else its config and headers, and in either case
+    by the sizes and times of its files: a manifest does not see that they were written over.
+    Copied or touched, a model is packed anew.
 
     Args:
         place: Where caches are; made when one is written.
@@ -78,10 +80,9 @@ def open_cache(
         device: Where matrices are packed: a CPU's and a GPU's are kept apart.
         note: Told what is read, made or wrong.
     """
-    source = model_fingerprint(files)
-    if find_manifest(files.path) is None:
-        stats = [(files.path / shard).stat() for shard in files.shards]
-        source += "".join(f" {stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    stats = [(files.path / shard).stat() for shard in files.shards]
+    times = "".join(f" {stat.st_size}:{stat.st_mtime_ns}" for stat in stats)
+    source = model_fingerprint(files) + times
     identity = {"packing": PACKING, "source": source, "device": device.type}
     key = hashlib.sha256(canonical_json(identity).encode()).hexdigest()
     return PackedCache(place / f"nf4-{key[:16]}", identity, files, device, note)
@@ -89,6 +90,10 @@ def open_cache(
 
 class _DamagedError(Exception):
     """A cache is not what was written; never leaves this module."""
+
+
+class _UnreadableError(Exception):
+    """A cache may be whole, and cannot be read just now; never leaves this module."""
 
 
 @dataclass(frozen=True)
@@ -114,41 +119,59 @@ class PackedCache:
                 matrix turns out to be damaged.
             writes: Whether this process may make the cache.
         """
-        if (kept := self._open()) is not None:
-            try:
+        seen = self.stamp()
+        try:
+            if (kept := self._open()) is not None:
                 return make(kept.packed)
-            except _DamagedError as error:
-                self._tell_damage(error)
+        except _UnreadableError as error:
+            self.note(
+                f"WARNING: {self.folder}: the packed body cannot be read ({error}); packed anew "
+                "this once."
+            )
+            return make(pack_anew)
+        except _DamagedError as error:
+            self.note(f"WARNING: {self.folder}: the packed body is damaged ({error}); packed anew.")
         if not writes:
             return make(pack_anew)
-        with self._writing() as writer:
+        with self._writing(seen) as writer:
             return make(writer.packed if writer else pack_anew)
 
-    def _open(self) -> _Kept | None:
-        if not self.folder.exists():
-            return None
+    def stamp(self) -> tuple[int, int] | None:
+        """Tell one making of the cache from another; None: there is none."""
         try:
+            stat = (self.folder / _INDEX).stat()
+        except OSError:
+            return None
+        return stat.st_ino, stat.st_mtime_ns
+
+    def _open(self) -> _Kept | None:
+        """Read the index.
+
+        Raises:
+            _DamagedError: It is not what was written.
+            _UnreadableError: It cannot be read just now.
+        """
+        try:
+            if not self.folder.exists():
+                return None
             index = json.loads((self.folder / _INDEX).read_text(encoding="utf-8"))
             found, matrices = index["identity"], dict(index["matrices"])
             is_known = index["format"] == _FORMAT
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            self._tell_damage(error)
-            return None
+        except (FileNotFoundError, ValueError, KeyError, TypeError) as error:
+            raise _DamagedError(_told(error)) from None
+        except OSError as error:
+            raise _UnreadableError(_told(error)) from None
         if not is_known or found != self.identity:
             self.note(f"WARNING: {self.folder}: holds another model's packed body; packed anew.")
             return None
         self.note(f"packed body read from {self.folder}")
         return _Kept(self, matrices)
 
-    def _tell_damage(self, error: Exception) -> None:
-        what = str(error) or type(error).__name__
-        self.note(f"WARNING: {self.folder}: the packed body is damaged ({what}); packed anew.")
-
     @contextmanager
-    def _writing(self) -> Iterator[_Writer | None]:
+    def _writing(self, seen: tuple[int, int] | None) -> Iterator[_Writer | None]:
         """Give what keeps matrices as they are packed; None where they cannot be kept."""
         with ExitStack() as stack:
-            writer = self._open_writer(stack)
+            writer = self._open_writer(stack, seen)
             try:
                 yield writer
                 if writer:
@@ -157,14 +180,21 @@ class PackedCache:
                 if writer:
                     writer.clear()
 
-    def _open_writer(self, stack: ExitStack) -> _Writer | None:
+    def _open_writer(self, stack: ExitStack, seen: tuple[int, int] | None) -> _Writer | None:
         size_bytes = sum(packed_bytes(entry.num_items) for entry in body_entries(self.files))
         try:
             stack.enter_context(hold_place(self.folder))
-            for former in (self.folder, self.draft):
-                shutil.rmtree(former, ignore_errors=True)
+            if self.stamp() != seen:
+                self.note(
+                    f"{self.folder}: made by another process meanwhile; packed anew this once"
+                )
+                return None
+            self._clear_place()
             require_space(self.folder, size_bytes)
             self.draft.mkdir(parents=True)
+        except LockedError:
+            self.note(f"{self.folder}: another process is making it; packed anew this once")
+            return None
         except LingraftError as error:
             self.tell_not_kept(error.what)
             return None
@@ -172,6 +202,19 @@ class PackedCache:
             self.tell_not_kept(f"{error.filename or self.folder}: {error.strerror}.")
             return None
         return _Writer(self)
+
+    def _clear_place(self) -> None:
+        """Make room for a new one.
+
+        What was there is moved aside first: a reader finds it whole or not at all, and where it
+        cannot be moved, as another user's, that shows before anything is packed.
+        """
+        shutil.rmtree(self.draft, ignore_errors=True)
+        if self.folder.exists():
+            aside = self.folder.with_name(f".former-{self.folder.name}")
+            shutil.rmtree(aside, ignore_errors=True)
+            self.folder.rename(aside)
+            shutil.rmtree(aside, ignore_errors=True)
 
     def tell_not_kept(self, why: str) -> None:
         """Tell that loading goes on, and what it will cost."""
@@ -190,6 +233,7 @@ class _Kept:
 
         Raises:
             _DamagedError: It is missing, or not what was written.
+            _UnreadableError: It cannot be read just now.
         """
         shape = self._cache.files.entry(name).shape
         if name not in self._matrices:
@@ -197,8 +241,10 @@ class _Kept:
         try:
             number, crc32 = self._matrices[name]
             parts = self._parts(int(number), name, shape)
-        except (InputError, OSError, TypeError, ValueError) as error:
-            raise _DamagedError(f"matrix '{name}': {str(error).splitlines()[0]}") from None
+        except (InputError, FileNotFoundError, TypeError, ValueError) as error:
+            raise _DamagedError(f"matrix '{name}': {_told(error)}") from None
+        except OSError as error:
+            raise _UnreadableError(f"matrix '{name}': {_told(error)}") from None
         if _crc32(parts) != crc32:
             raise _DamagedError(f"matrix '{name}': its bytes are not those that were written")
         codes, constants, group_maxima, mean = (part.to(self._cache.device) for part in parts)
@@ -276,6 +322,10 @@ class _Writer:
         write_json(self._draft / _INDEX, {**about, "matrices": self._matrices})
         self._draft.rename(cache.folder)
         cache.note(f"packed body kept in {cache.folder}: {self._size_bytes / 1e9:.2f} GB")
+
+
+def _told(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 def _shard_name(number: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import torch
 from training_runs import KilledError, open_train_draft, settings, train
 
 from lingraft import packedcache
+from lingraft.errors import InputError
 from lingraft.models import ModelFolder
 from lingraft.nf4 import Packed
 from lingraft.packedcache import Pack, open_cache
@@ -77,26 +79,103 @@ def test_small_bodies_and_those_that_are_not_packed_are_not_kept(
     train(tmp_path, inputs, settings(max_steps=1, **changes))
 
 
-@pytest.mark.parametrize("is_first", [True, False])
-def test_of_several_processes_the_first_writes_and_the_others_read(
-    inputs: dict[str, Artefact], tmp_path: Path, is_first: bool
+class Scripted(Ranks):
+    """One of two processes; the numbers of the other one are given."""
+
+    others: list[float]
+    said: list[float]
+
+    def sum_number(self, number: float) -> float:
+        self.said.append(number)
+        return number + self.others.pop(0)
+
+
+def scripted(rank: int, *others: float) -> Scripted:
+    ranks = Scripted(rank, 2)
+    ranks.others, ranks.said = list(others), []
+    return ranks
+
+
+class Shared:
+    """A named folder, and builds of a model through it."""
+
+    def __init__(self, tmp_path: Path, inputs: dict[str, Artefact]) -> None:
+        self.files, self.place, self.top = (
+            ModelFolder(inputs["embed"].path),
+            tmp_path / "s",
+            tmp_path,
+        )
+        self.s = settings(packed_cache=str(self.place))
+        self.cache = open_cache(self.place, self.files, torch.device("cpu"), print)
+
+    def make(self, pack: Pack) -> Built:
+        cpu = torch.device("cpu")
+        return build(
+            self.files, self.s.lora, quantize="nf4", dtype="float32", seed=1, device=cpu, pack=pack
+        )
+
+    def build(self, ranks: Ranks, make: Any = None) -> Built:
+        draft = open_train_draft(self.top, self.s)
+        cpu = torch.device("cpu")
+        return build_packed(self.s, self.files, cpu, draft, ranks, make or self.make)
+
+
+@pytest.fixture
+def shared(tmp_path: Path, inputs: dict[str, Artefact]) -> Shared:
+    return Shared(tmp_path, inputs)
+
+
+def test_of_several_processes_the_first_keeps_it_before_the_others_go_on(shared: Shared) -> None:
+    first = scripted(0, 0, 0, 0)
+    shared.build(first)
+    assert first.said == [0, 1, 0]
+    assert shared.cache.folder.exists()
+
+
+def test_the_others_wait_and_keep_nothing(shared: Shared) -> None:
+    other = scripted(1, 0, 1, 0)
+    shared.build(other)
+    assert other.said == [0, 0, 0]
+    assert not shared.place.exists(), "it did not see the first one's folder"
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_what_is_there_all_read_at_once(
+    shared: Shared, rank: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    files, cpu = ModelFolder(inputs["embed"].path), torch.device("cpu")
-    s = settings(packed_cache=str(tmp_path / "shared"))
-    cache = open_cache(tmp_path / "shared", files, cpu, print)
-    built_when_waiting: list[bool] = []
-    made: list[Pack] = []
+    shared.build(Ranks())
+    monkeypatch.setattr(packedcache, "quantize", refuse_to_pack)
+    ranks = scripted(rank, 0, 0)
+    shared.build(ranks)
+    assert ranks.said == [0, 0]
 
-    def make(pack: Pack) -> Built:
-        made.append(pack)
-        return build(files, s.lora, quantize="nf4", dtype="float32", seed=1, device=cpu, pack=pack)
 
-    class Waiting(Ranks):
-        def wait(self) -> None:
-            built_when_waiting.append(bool(made))
-            assert cache.folder.exists() is is_first
+def test_where_the_first_fails_the_others_are_told(shared: Shared) -> None:
+    def fail(_: Pack) -> Built:
+        raise InputError("a tensor is missing")
 
-    ranks = Waiting(rank=0 if is_first else 1, count=2)
-    build_packed(s, files, cpu, open_train_draft(tmp_path, s), ranks, make)
-    assert built_when_waiting == [is_first]
-    assert cache.folder.exists() is is_first
+    first = scripted(0, 0, 0, 0)
+    with pytest.raises(InputError, match="a tensor is missing"):
+        shared.build(first, fail)
+    assert first.said == [0, 1, 1]
+    with pytest.raises(InputError, match="first process could not build"):
+        shared.build(scripted(1, 0, 1, 1))
+
+
+def test_where_the_first_has_no_room_nobody_waits(shared: Shared) -> None:
+    shared.build(scripted(1, 1))
+    assert not shared.place.exists()
+
+
+def test_a_large_body_leaves_room_for_checkpoints(
+    inputs: dict[str, Artefact],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(packing, "WORTH_ITEMS", 1)
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(packing, "open_cache", refuse_to_pack)
+    with caplog.at_level("INFO", "lingraft"):
+        train(tmp_path, inputs, settings(max_steps=1))
+    assert "is not kept, and the next start packs anew" in caplog.text

@@ -7,14 +7,16 @@ done; in a folder that the recipe names, it stays, and runs of the same expanded
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
 
-from ..models import ModelFolder
-from ..nf4 import Packed
-from ..packedcache import Pack, body_entries, open_cache, pack_anew
+from ..errors import InputError
+from ..models import ModelFolder, TensorEntry
+from ..nf4 import Packed, packed_bytes
+from ..packedcache import Pack, PackedCache, body_entries, open_cache, pack_anew
 from ..ranks import Ranks
 from ..store import Draft
 from .build import Built
@@ -37,7 +39,8 @@ def build_packed(
     """Have the model built, with the packed body from where the settings say.
 
     Of several processes the first one packs and keeps the body while the others wait, and then
-    read it. Where they cannot, as on a machine that does not see the folder, they pack anew.
+    read it; where they cannot, as on a machine that does not see the folder, they pack anew. What
+    is there already all read at once; where that is damaged each packs, and the first one keeps.
 
     Args:
         settings: `quantize` and `packed_cache` are used.
@@ -46,6 +49,9 @@ def build_packed(
         draft: Of the stage.
         ranks: The processes that train together.
         make: Builds the model from what gives packed matrices.
+
+    Raises:
+        InputError: The first process could not build it, and this one waited for it.
     """
     if settings.quantize == "none":
         return make(pack_anew)
@@ -66,13 +72,31 @@ def build_packed(
     place = _place(settings, draft, is_large)
     if place is None:
         return wanted(pack_anew)
+    # The first one's disk counts: where each decided for itself, some would wait for the others.
+    writes = ranks.is_first and settings.packed_cache == "auto"
+    if ranks.sum_number(writes and not _has_room(draft, body)):
+        return wanted(pack_anew)
     cache = open_cache(place, files, device, draft.note)
-    if ranks.is_first:
+    return _build_together(cache, ranks, wanted)
+
+
+def _build_together(cache: PackedCache, ranks: Ranks, wanted: Callable[[Pack], Built]) -> Built:
+    is_missing = ranks.is_first and not cache.folder.exists()
+    if ranks.count == 1 or not ranks.sum_number(is_missing):
+        return cache.build(wanted, writes=ranks.is_first)
+    if not ranks.is_first:
+        if ranks.sum_number(0):
+            raise InputError(
+                "The first process could not build the model.", way_out="Its own message says why."
+            )
+        return cache.build(wanted, writes=False)
+    try:
         built = cache.build(wanted)
-        ranks.wait()
-        return built
-    ranks.wait()
-    return cache.build(wanted, writes=False)
+    except BaseException:
+        ranks.sum_number(1)  # or the others would wait for it without end
+        raise
+    ranks.sum_number(0)
+    return built
 
 
 def _place(settings: TrainSettings, draft: Draft, is_large: bool) -> Path | None:
@@ -81,3 +105,16 @@ def _place(settings: TrainSettings, draft: Draft, is_large: bool) -> Path | None
     if settings.packed_cache == "auto":
         return draft.scratch if is_large else None
     return Path(settings.packed_cache).expanduser()
+
+
+def _has_room(draft: Draft, body: Sequence[TensorEntry]) -> bool:
+    """Whether checkpoints, which matter more, have at least as much room as the body takes."""
+    size_bytes = sum(packed_bytes(entry.num_items) for entry in body)
+    free_bytes = shutil.disk_usage(draft.path).free
+    if free_bytes >= 2 * size_bytes:
+        return True
+    draft.note(
+        f"the packed body ({size_bytes / 1e9:.1f} GB) is not kept, and the next start packs anew: "
+        f"{free_bytes / 1e9:.1f} GB are free, and checkpoints need room"
+    )
+    return False
