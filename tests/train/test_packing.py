@@ -45,6 +45,7 @@ def test_a_run_that_was_killed_goes_on_from_the_kept_body(
         train(tmp_path / "kept", inputs, settings())
     kill_after["step"] = -1
     (folder,) = open_train_draft(tmp_path / "kept", settings()).scratch.glob("nf4-*")
+    monkeypatch.setattr(packing, "_has_room", lambda *_: False)  # what is kept needs none
     assert f"packed body kept in {folder}" in caplog.text
     monkeypatch.setattr(packedcache, "quantize", refuse_to_pack)
     again = train(tmp_path / "kept", inputs, settings())
@@ -175,7 +176,7 @@ def test_a_large_body_leaves_room_for_checkpoints(
 ) -> None:
     monkeypatch.setattr(packing, "WORTH_ITEMS", 1)
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
-    monkeypatch.setattr(packing, "open_cache", refuse_to_pack)
     with caplog.at_level("INFO", "lingraft"):
         train(tmp_path, inputs, settings(max_steps=1))
     assert "is not kept, and the next start packs anew" in caplog.text
+    assert not list(tmp_path.rglob("*nf4-*"))

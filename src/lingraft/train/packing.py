@@ -72,11 +72,11 @@ def build_packed(
     place = _place(settings, draft, is_large)
     if place is None:
         return wanted(pack_anew)
-    # The first one's disk counts: where each decided for itself, some would wait for the others.
-    writes = ranks.is_first and settings.packed_cache == "auto"
-    if ranks.sum_number(writes and not _has_room(draft, body)):
-        return wanted(pack_anew)
     cache = open_cache(place, files, device, draft.note)
+    # The first one's disk counts: where each decided for itself, some would wait for the others.
+    asks_room = ranks.is_first and settings.packed_cache == "auto" and not cache.folder.exists()
+    if ranks.sum_number(asks_room and not _has_room(draft, body)):
+        return wanted(pack_anew)
     return _build_together(cache, ranks, wanted)
 
 
