@@ -60,6 +60,36 @@ def test_a_token_takes_as_many_bytes_as_in_the_files(added: int, token_bytes: in
     assert needs.disk_bytes["token files"] == 10 * token_bytes
 
 
+@pytest.mark.parametrize(
+    ("changes", "size_bytes"),
+    [
+        ({}, 23.9e9),
+        ({"packed_cache": "none"}, 0),
+        ({"packed_cache": "shared"}, 23.9e9),
+        ({"quantize": "none", "packed_cache": "shared"}, 0),
+    ],
+)
+def test_a_packed_body_that_is_kept_takes_disk(changes: dict[str, str], size_bytes: float) -> None:
+    train = TRAIN.model_copy(update=changes)
+    needs = estimate_needs(MIXTRAL, train, EstimateSettings(), 0)
+    assert needs.disk_bytes["packed body"] == pytest.approx(size_bytes, rel=1e-2)
+
+
+@pytest.mark.parametrize(("cache", "is_kept"), [("auto", False), ("shared", True)])
+def test_a_small_packed_body_takes_disk_only_in_a_named_folder(cache: str, is_kept: bool) -> None:
+    small = MIXTRAL.model_copy(update={"hidden_size": 64, "intermediate_size": 128})
+    train = TRAIN.model_copy(update={"packed_cache": cache})
+    needs = estimate_needs(small, train, EstimateSettings(), 0)
+    assert (needs.disk_bytes["packed body"] > 0) is is_kept
+
+
+def test_a_body_is_worth_keeping_from_the_size_that_the_trainer_knows() -> None:
+    from lingraft import estimate
+    from lingraft.train import packing
+
+    assert estimate._KEPT_ITEMS == packing.WORTH_ITEMS
+
+
 def test_the_total_of_a_mixture_of_weights_is_what_a_pass_trains_on() -> None:
     train = TrainSettings(mixture=["100%:x"], total_tokens=5_000)
     needs = estimate_needs(MIXTRAL, train, EstimateSettings(train_tokens=9), 0)

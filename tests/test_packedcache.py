@@ -384,6 +384,13 @@ packedcache.open_cache(Path(sys.argv[2]), files, torch.device("cpu"), print).bui
 """
 
 
+def test_what_a_kill_left_aside_goes_when_it_is_packed_again(loads: Loads) -> None:
+    aside = loads.place / f".former-{loads.cache.folder.name}"
+    aside.mkdir(parents=True)
+    loads.load()
+    assert not aside.exists()
+
+
 def test_a_kill_while_it_is_written_leaves_nothing_that_is_read(loads: Loads) -> None:
     arguments = [str(loads.files.path), str(loads.place)]
     done = subprocess.run([sys.executable, "-c", _KILLED, *arguments], check=False)

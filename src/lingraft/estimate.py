@@ -25,6 +25,7 @@ from .train.settings import TrainSettings
 __all__ = ["Estimate", "EstimateSettings", "count_parameters", "estimate_needs"]
 
 _NF4_BYTES = 4.127 / 8
+_KEPT_ITEMS = 10**9  # train.packing.WORTH_ITEMS, which a test holds to it: no torch here
 _TRAINED_BYTES = 16
 _EXPERT_ROLES = {"w1", "w2", "w3"}
 
@@ -134,6 +135,10 @@ def estimate_needs(
         tokens = train.max_steps * batch
     flop_per_token = 6 * (count.active_body + lora + count.embed // 2)
     body_bytes = _NF4_BYTES if train.quantize == "nf4" else 2
+    packed = count.attention + count.experts
+    is_kept = train.quantize == "nf4" and (
+        packed >= _KEPT_ITEMS if train.packed_cache == "auto" else train.packed_cache != "none"
+    )
     return Estimate(
         total_parameters=count.total,
         lora_parameters=lora,
@@ -148,6 +153,7 @@ def estimate_needs(
             "token files": token_dtype(shape.vocab_size + added_pieces).itemsize * tokens,
             "base, expanded and merged model": 3 * 2 * count.total,
             "checkpoints": 2 * 12 * (lora + count.embed),
+            "packed body": int(packed * _NF4_BYTES) if is_kept else 0,
         },
         train_tokens=tokens,
         train_time_s=tokens * flop_per_token / (hints.tflops_per_device * 1e12 * devices),

@@ -111,29 +111,40 @@ class PackedCache:
         """Where it is written, until it is whole."""
         return self.folder.with_name(f".draft-{self.folder.name}")
 
-    def build(self, make: Callable[[Pack], _Made], *, writes: bool = True) -> _Made:
+    def build(
+        self,
+        make: Callable[[Pack], _Made],
+        *,
+        writes: bool = True,
+        decided: Callable[[bool], object] = bool,
+    ) -> _Made:
         """Have a model built from kept matrices, or from ones that are packed anew, and kept.
 
         Args:
             make: Builds the model from what it is given. It is called a second time where a
                 matrix turns out to be damaged.
             writes: Whether this process may make the cache.
+            decided: Told before each making of the model whether what is packed is kept.
         """
         seen = self.stamp()
         try:
             if (kept := self._open()) is not None:
+                decided(False)
                 return make(kept.packed)
         except _UnreadableError as error:
             self.note(
                 f"WARNING: {self.folder}: the packed body cannot be read ({error}); packed anew "
                 "this once."
             )
+            decided(False)
             return make(pack_anew)
         except _DamagedError as error:
             self.note(f"WARNING: {self.folder}: the packed body is damaged ({error}); packed anew.")
         if not writes:
+            decided(False)
             return make(pack_anew)
         with self._writing(seen) as writer:
+            decided(writer is not None)
             return make(writer.packed if writer else pack_anew)
 
     def stamp(self) -> tuple[int, int] | None:
@@ -209,10 +220,10 @@ class PackedCache:
         What was there is moved aside first: a reader finds it whole or not at all, and where it
         cannot be moved, as another user's, that shows before anything is packed.
         """
-        shutil.rmtree(self.draft, ignore_errors=True)
+        aside = self.folder.with_name(f".former-{self.folder.name}")
+        for left in (self.draft, aside):  # by a killed run
+            shutil.rmtree(left, ignore_errors=True)
         if self.folder.exists():
-            aside = self.folder.with_name(f".former-{self.folder.name}")
-            shutil.rmtree(aside, ignore_errors=True)
             self.folder.rename(aside)
             shutil.rmtree(aside, ignore_errors=True)
 

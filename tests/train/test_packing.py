@@ -12,6 +12,7 @@ from training_runs import KilledError, open_train_draft, settings, train
 
 from lingraft import packedcache
 from lingraft.errors import InputError
+from lingraft.folders import hold_place
 from lingraft.models import ModelFolder
 from lingraft.nf4 import Packed
 from lingraft.packedcache import Pack, open_cache
@@ -127,16 +128,16 @@ def shared(tmp_path: Path, inputs: dict[str, Artefact]) -> Shared:
 
 
 def test_of_several_processes_the_first_keeps_it_before_the_others_go_on(shared: Shared) -> None:
-    first = scripted(0, 0, 0, 0)
+    first = scripted(0, 0, 0)
     shared.build(first)
-    assert first.said == [0, 1, 0]
+    assert first.said == [1, 0]
     assert shared.cache.folder.exists()
 
 
 def test_the_others_wait_and_keep_nothing(shared: Shared) -> None:
-    other = scripted(1, 0, 1, 0)
+    other = scripted(1, 1, 0)
     shared.build(other)
-    assert other.said == [0, 0, 0]
+    assert other.said == [0, 0]
     assert not shared.place.exists(), "it did not see the first one's folder"
 
 
@@ -146,26 +147,54 @@ def test_what_is_there_all_read_at_once(
 ) -> None:
     shared.build(Ranks())
     monkeypatch.setattr(packedcache, "quantize", refuse_to_pack)
-    ranks = scripted(rank, 0, 0)
+    ranks = scripted(rank, 0)
     shared.build(ranks)
-    assert ranks.said == [0, 0]
+    assert ranks.said == [0]
 
 
 def test_where_the_first_fails_the_others_are_told(shared: Shared) -> None:
     def fail(_: Pack) -> Built:
         raise InputError("a tensor is missing")
 
-    first = scripted(0, 0, 0, 0)
+    first = scripted(0, 0, 0)
     with pytest.raises(InputError, match="a tensor is missing"):
         shared.build(first, fail)
-    assert first.said == [0, 1, 1]
+    assert first.said == [1, 1]
     with pytest.raises(InputError, match="first process could not build"):
-        shared.build(scripted(1, 0, 1, 1))
+        shared.build(scripted(1, 1, 1))
 
 
-def test_where_the_first_has_no_room_nobody_waits(shared: Shared) -> None:
-    shared.build(scripted(1, 1))
-    assert not shared.place.exists()
+def test_where_the_first_fails_and_nobody_waits_nothing_more_is_shared(shared: Shared) -> None:
+    def fail(_: Pack) -> Built:
+        raise InputError("a tensor is missing")
+
+    shared.build(Ranks())
+    first = scripted(0, 0)
+    with pytest.raises(InputError, match="a tensor is missing"):
+        shared.build(first, fail)
+    assert first.said == [0]
+
+
+def test_where_nothing_can_be_kept_nobody_waits(shared: Shared) -> None:
+    first = scripted(0, 0)
+
+    def make(pack: Pack) -> Built:
+        assert first.said == [0], "told before anything is packed"
+        return shared.make(pack)
+
+    with hold_place(shared.cache.folder):
+        shared.build(first, make)
+    shared.build(scripted(1, 0))
+    assert not shared.cache.folder.exists()
+
+
+def test_a_damaged_body_is_made_again_while_nobody_waits(shared: Shared) -> None:
+    shared.build(Ranks())
+    for shard in shared.cache.folder.glob("*.safetensors"):
+        shard.write_bytes(shard.read_bytes()[:-1])
+    first = scripted(0, 0)
+    shared.build(first)
+    assert first.said == [0]
 
 
 def test_a_large_body_leaves_room_for_checkpoints(
@@ -180,3 +209,14 @@ def test_a_large_body_leaves_room_for_checkpoints(
         train(tmp_path, inputs, settings(max_steps=1))
     assert "is not kept, and the next start packs anew" in caplog.text
     assert not list(tmp_path.rglob("*nf4-*"))
+
+
+def test_what_is_kept_is_read_however_little_room_is_left(
+    shared: Shared, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "WORTH_ITEMS", 1)
+    shared.s = settings(packed_cache="auto")
+    shared.build(Ranks())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=10))
+    monkeypatch.setattr(packedcache, "quantize", refuse_to_pack)
+    shared.build(Ranks())

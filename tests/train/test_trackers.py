@@ -28,6 +28,7 @@ class StandIn(ModuleType):
         self.options: list[dict[str, Any]] = []
         self.logged: list[tuple[int, dict[str, float]]] = []
         self.finished = 0
+        self.code: int | None = None
         self.fails_at: int | None = None
         self.why = "network is away"
         self.refuses = ""
@@ -46,11 +47,17 @@ class StandIn(ModuleType):
         sys.stdout.write("* logged\n")
         self.logged.append((step, metrics))
 
-    def finish(self) -> None:
+    def finish(self, **code: int) -> None:
+        assert list(code) == ["exit_code"] * (self.__name__ == "wandb")
         self.finished += 1
+        self.code = code.get("exit_code")
         if self.breaks:
             raise ConnectionError(self.breaks)
         sys.stdout.write("* finished\n")
+
+
+CODES = {"trackio": (None, None), "wandb": (0, 1)}
+"""What a whole run and a cut one are finished with."""
 
 
 @pytest.fixture(params=["trackio", "wandb"])
@@ -255,7 +262,7 @@ def test_one_is_closed_once_where_training_ends_and_where_it_does_not_begin(
 ) -> None:
     asked = settings(trackers=[package.__name__], max_steps=1)
     train(tmp_path / "whole", inputs, asked)
-    assert package.finished == 1
+    assert (package.finished, package.code) == (1, CODES[package.__name__][0])
 
     def refuse(*_: object, **__: object) -> None:
         raise UsageError("no data")
@@ -263,7 +270,19 @@ def test_one_is_closed_once_where_training_ends_and_where_it_does_not_begin(
     monkeypatch.setattr("lingraft.train.stage.Data", refuse)
     with pytest.raises(UsageError, match="no data"):
         train(tmp_path / "cut", inputs, asked)
-    assert package.finished == 2
+    assert (package.finished, package.code) == (2, CODES[package.__name__][1])
+
+
+def test_a_run_that_an_error_ends_has_failed(package: StandIn, tmp_path: Path) -> None:
+    def train_into(rows: Curve) -> None:
+        with rows:
+            rows.put({"step": 0, "tokens": 0, "loss": 1.0})
+            raise UsageError("not a number")
+
+    rows = Curve(tmp_path, opened(package, tmp_path))
+    with pytest.raises(UsageError, match="not a number"):
+        train_into(rows)
+    assert (package.finished, package.code) == (1, CODES[package.__name__][1])
 
 
 @pytest.fixture
@@ -339,7 +358,7 @@ def test_a_full_disk_under_tensorboard_is_no_secret(tmp_path: Path) -> None:
         def put(self, scalars: object, step: int) -> None:
             raise OSError(28, "No space left on device")
 
-        def close(self) -> None:
+        def close(self, failed: bool) -> None:
             pass
 
     with pytest.raises(OSError, match="No space"):

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 from training_runs import open_train_draft, settings
 
-from lingraft.errors import UsageError
+from lingraft.errors import InputError, UsageError
 from lingraft.store import Artefact, open_artefact
 from lingraft.train.settings import GuardSettings, TrainSettings
 
@@ -65,6 +65,8 @@ def test_the_first_process_decides_for_all(inputs: dict[str, Artefact], tmp_path
         assert (first[name]["steps"], first[name]["stopped_by_guard"]) == (steps, stopped)
         assert first[name]["replay"] == []
     assert (first["trackers"], second["trackers"]) == ("does not start", "nobody trains")
+    assert first["failed"] == "a tensor is missing"
+    assert second["failed"] == "The first process could not build the model."
     # Two layers of four maps and three for each of four experts, packed once for all runs.
     assert (first["num_packed"], second["num_packed"]) == (2 * (4 + 3 * 4), 0)
 
@@ -89,6 +91,7 @@ def work(rank: int, port: int, folder: Path) -> None:
             s = settings_of(name).model_copy(update={"packed_cache": str(folder / "shared")})
             draft = open_train_draft(folder / name, s)  # the test has made it
             found[name] = stage.run(s, inputs, draft).model_dump(mode="json")
+        found["failed"] = fail_to_build(ranks, inputs, folder)
         ranks.has_begun = False
         if rank:
             found["trackers"] = "somebody trains" if ranks.await_begin() else "nobody trains"
@@ -102,6 +105,26 @@ def work(rank: int, port: int, folder: Path) -> None:
                 ranks.cancel()  # as `together.train_recipe` does
     found["num_packed"] = len(packed)
     (folder / f"{rank}.json").write_text(json.dumps(found))
+
+
+def fail_to_build(ranks: Any, inputs: dict[str, Artefact], folder: Path) -> str:
+    """Build into an empty folder; the first process cannot, and the second one waits for it."""
+    import torch
+
+    from lingraft.models import ModelFolder
+    from lingraft.train.packing import build_packed
+
+    def fail(_: object) -> Any:
+        raise InputError("a tensor is missing")
+
+    s = settings(packed_cache=str(folder / "empty"))
+    files = ModelFolder(inputs["embed"].path)
+    draft = open_train_draft(folder / f"fails-{ranks.rank}", s)
+    try:
+        build_packed(s, files, torch.device("cpu"), draft, ranks, fail)
+    except InputError as error:
+        return error.what
+    return "built"
 
 
 def count_packed() -> list[Any]:

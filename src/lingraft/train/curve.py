@@ -84,7 +84,7 @@ class Curve:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._trackers.close()
+        self._trackers.__exit__(kind, error, trace)
 
     def put(self, row: dict[str, Any]) -> None:
         """Write row `row["step"]` as the last one."""

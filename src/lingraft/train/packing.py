@@ -73,30 +73,44 @@ def build_packed(
     if place is None:
         return wanted(pack_anew)
     cache = open_cache(place, files, device, draft.note)
-    # The first one's disk counts: where each decided for itself, some would wait for the others.
-    asks_room = ranks.is_first and settings.packed_cache == "auto" and not cache.folder.exists()
-    if ranks.sum_number(asks_room and not _has_room(draft, body)):
-        return wanted(pack_anew)
-    return _build_together(cache, ranks, wanted)
-
-
-def _build_together(cache: PackedCache, ranks: Ranks, wanted: Callable[[Pack], Built]) -> Built:
-    is_missing = ranks.is_first and not cache.folder.exists()
-    if ranks.count == 1 or not ranks.sum_number(is_missing):
-        return cache.build(wanted, writes=ranks.is_first)
     if not ranks.is_first:
-        if ranks.sum_number(0):
-            raise InputError(
-                "The first process could not build the model.", way_out="Its own message says why."
-            )
-        return cache.build(wanted, writes=False)
+        return _build_after(cache, ranks, wanted)
+    is_there = settings.packed_cache != "auto" or cache.stamp() is not None
+    return _build_first(cache, ranks, wanted, lambda: is_there or _has_room(draft, body))
+
+
+def _build_first(
+    cache: PackedCache,
+    ranks: Ranks,
+    wanted: Callable[[Pack], Built],
+    has_room: Callable[[], bool],
+) -> Built:
+    """Build, and share whether what is packed is kept before it is, and at the end if it was."""
+    shared: list[bool] = []
+
+    def decided(keeps: bool) -> None:
+        if not shared:  # a kept body that turns out to be damaged is made again: nobody waits
+            shared.append(ranks.sum_number(keeps) > 0)
+
     try:
-        built = cache.build(wanted)
+        built = cache.build(wanted, writes=has_room(), decided=decided)
     except BaseException:
-        ranks.sum_number(1)  # or the others would wait for it without end
+        decided(True)
+        if shared[0]:
+            ranks.sum_number(1)  # or the others would wait for it without end
         raise
-    ranks.sum_number(0)
+    if shared[0]:
+        ranks.sum_number(0)
     return built
+
+
+def _build_after(cache: PackedCache, ranks: Ranks, wanted: Callable[[Pack], Built]) -> Built:
+    """Build at once, or when the first process has kept what it packs."""
+    if ranks.sum_number(0) and ranks.sum_number(0):
+        raise InputError(
+            "The first process could not build the model.", way_out="Its own message says why."
+        )
+    return cache.build(wanted, writes=False)
 
 
 def _place(settings: TrainSettings, draft: Draft, is_large: bool) -> Path | None:

@@ -48,7 +48,7 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         # Before the others begin: where one does not start, they are told that nobody trains.
         trackers = _open_trackers(settings, draft) if ranks.is_first else None
         if trackers is not None:
-            stack.callback(trackers.close)
+            stack.enter_context(trackers)
         ranks.begin()
         return _train(settings, inputs, draft, device, ranks, trackers)
 

@@ -13,7 +13,8 @@ before a kill, the last may never have arrived; and one that is killed between h
 and keeping its number, or whose machine goes down, hands steps over again. `curve.jsonl` has every
 step once.
 
-Sources: `init`, `log` and `finish` as in trackio 0.43 and wandb 0.31, which name them alike.
+Sources: `init`, `log` and `finish` as in trackio 0.43 and wandb 0.31, which name them alike;
+`exit_code` is wandb's alone.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, redirect_stdout
 from functools import partial
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 from urllib.parse import parse_qsl
 
@@ -52,8 +54,8 @@ class Tracker(Protocol):
     def put(self, scalars: Mapping[str, float], step: int) -> None:
         """Take the numbers of a step; after a kill, steps come again."""
 
-    def close(self) -> None:
-        """Take no more."""
+    def close(self, failed: bool) -> None:
+        """Take no more; `failed`: an error ended the run, or a signal."""
 
 
 class TensorBoard:
@@ -75,7 +77,7 @@ class TensorBoard:
         for tag, value in scalars.items():
             self._writer.add_scalar(tag, value, step)
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
         """Write what is left."""
         if self._writer is not None:
             self._writer.close()
@@ -97,9 +99,11 @@ class _Run:
         with self._steps.open("a", encoding="utf-8") as file:
             file.write(f"\n{step}")  # begins the line: half a number stays alone, and is smaller
 
-    def close(self) -> None:
+    def close(self, failed: bool) -> None:
+        # wandb takes a run without an exit code for a good one; trackio knows no states
+        code = {"exit_code": int(failed)} if self.name == "wandb" else {}
         with _off_stdout():
-            self._run.finish()
+            self._run.finish(**code)
 
 
 class Trackers:
@@ -120,11 +124,19 @@ class Trackers:
         for tracker in list(self._trackers):
             self._try(tracker, partial(tracker.put, scalars, step))
 
-    def close(self) -> None:
+    def __enter__(self) -> Trackers:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
         """Close all of them; nothing is left to close a second time."""
         trackers, self._trackers = self._trackers, []
         for tracker in trackers:
-            self._try(tracker, tracker.close)
+            self._try(tracker, partial(tracker.close, kind is not None))
 
     def _try(self, tracker: Tracker, do: Callable[[], None]) -> None:
         try:
@@ -164,7 +176,7 @@ def open_trackers(
     """
     trackers = Trackers((), note)
     with ExitStack() as stack:
-        stack.callback(trackers.close)
+        stack.enter_context(trackers)
         for name in names:
             if name == TensorBoard.name:
                 trackers.add(TensorBoard(folder / name))
