@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from .cli_words import many_values, reporter_for
+from .texts import tell_surrogates
 
 __all__ = [
     "Attn",
@@ -231,7 +232,9 @@ def _notes(rows: list[dict[str, Any]]) -> list[str]:
     )
     blank = sum({row["text"]: row["blank_docs"] for row in rows}.values())
     if blank:
-        lines.append(f"{blank:,} blank documents were left out")
+        lines.append(f"blank documents, left out: {blank:,}")
+    halves = {row["text"]: row["num_surrogates"] for row in rows}
+    lines += [f"{name}: {tell_surrogates(number)}" for name, number in halves.items() if number]
     lines += [_loss(row) for row in rows if row["lost"]["docs"]]
     return lines
 

@@ -167,3 +167,15 @@ def test_the_sentencepiece_model_of_these_tests_has_bos_and_a_dummy_prefix(tmp_p
     tokenizer = AutoTokenizer.from_pretrained(base_folder(tmp_path / "base"))
     ids = tokenizer("c")["input_ids"]
     assert tokenizer.convert_ids_to_tokens(ids) == ["<s>", "▁", "c"]
+
+
+def test_what_is_not_scored_as_it_stands_is_told(tmp_path: Path) -> None:
+    base_folder(tmp_path / "base")
+    text = tmp_path / "t.jsonl"
+    text.write_text('{"text": "a\\ud800b"}\n{"text": " "}\n{"text": "c"}\n', encoding="utf-8")
+    call = ["bpb", str(tmp_path / "base"), "--text", str(text)]
+    told = CliRunner().invoke(app, call).output
+    assert "blank documents, left out: 1" in told
+    assert "t.jsonl: 1 half of a surrogate pair" in told
+    (row,) = json.loads(CliRunner().invoke(app, [*call, "--json", "-"]).stdout)
+    assert (row["blank_docs"], row["num_surrogates"], row["bytes"]) == (1, 1, 6)

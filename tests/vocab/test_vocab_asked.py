@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from lingraft.errors import UsageError
-from lingraft.vocab.asked import check_asked, list_names, read_eval, whole, wholes, words
+from lingraft.streaming import list_names
+from lingraft.vocab.asked import check_asked, read_eval, whole, wholes, words
 from lingraft.vocab.grid import GridOptions
 
 

@@ -191,6 +191,7 @@ def _row(job: _Job, reader: Reader, text: Text, score: TextScore) -> Row:
         "chars": score.num_chars,
         "docs": len(text.docs),
         "blank_docs": text.num_blank,
+        "num_surrogates": text.num_surrogates,
         "docs_over_context": score.num_windows_docs,
         "lost": {
             "docs": score.lost.num_docs,

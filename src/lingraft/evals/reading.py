@@ -29,6 +29,8 @@ class Text(NamedTuple):
     """Documents without a letter, left out."""
     sha256: str
     """Of the documents, in their order."""
+    num_surrogates: int
+    """Halves of surrogate pairs, each of which stands as U+FFFD."""
 
     @property
     def size_bytes(self) -> int:
@@ -54,7 +56,7 @@ def read_scored_texts(
     files = find_texts(names)
     labels = _labels(files)
     for path, label in zip(files, labels, strict=True):
-        docs, num_blank = _documents(path, text_key, limit)
+        docs, num_blank, num_surrogates = _documents(path, text_key, limit)
         if not docs:
             raise InputError(
                 f"{path}: holds no text ({num_blank} blank documents).",
@@ -64,7 +66,7 @@ def read_scored_texts(
         digest = hashlib.sha256()
         for doc in docs:
             digest.update(len(doc).to_bytes(8, "little") + doc.encode())
-        texts.append(Text(label, docs, num_blank, digest.hexdigest()))
+        texts.append(Text(label, docs, num_blank, digest.hexdigest(), num_surrogates))
     return texts
 
 
@@ -73,20 +75,22 @@ def _labels(files: Sequence[Path]) -> list[str]:
     return [path.name if names.count(path.name) == 1 else str(path) for path in files]
 
 
-def _documents(path: Path, text_key: str, limit: int | None) -> tuple[list[str], int]:
+def _documents(path: Path, text_key: str, limit: int | None) -> tuple[list[str], int, int]:
+    """Give the documents with letters, and count the others and halves of surrogate pairs."""
     if path.name.lower().endswith(_TXT):
         text = _whole(path)
-        return ([text], 0) if text.strip() else ([], 1)
+        return ([text], 0, 0) if text.strip() else ([], 1, 0)
     docs: list[str] = []
-    num_blank = 0
+    num_blank = num_surrogates = 0
     for document in read_texts(path, text_key):
         if not document.text.strip():
             num_blank += 1
             continue
         docs.append(document.text)
+        num_surrogates += document.num_surrogates
         if len(docs) == limit:
             break
-    return docs, num_blank
+    return docs, num_blank, num_surrogates
 
 
 def _whole(path: Path) -> str:

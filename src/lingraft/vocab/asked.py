@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ..errors import UsageError
+from ..streaming import list_names
 from .grid import GridOptions
 
-__all__ = ["check_asked", "list_names", "optional", "read_eval", "whole", "wholes", "words"]
+__all__ = ["check_asked", "optional", "read_eval", "whole", "wholes", "words"]
 
 _MOST = 10_000_000
 """Far above any vocabulary; what is above is a slip of the hand."""
@@ -63,20 +63,6 @@ def words(name: str, values: Any) -> list[str] | None:
     if isinstance(values, str) or not all(isinstance(value, str) for value in values):
         raise UsageError(f"{name} = {values!r}: expected a list of names.")
     return list(values) or None
-
-
-def list_names(name: str, names: Any) -> list[str]:
-    """Read the name of a file, or a list of them.
-
-    Raises:
-        UsageError: There is none, or something that is no name.
-    """
-    found = [names] if isinstance(names, str | Path) else names
-    if not isinstance(found, Sequence) or not all(isinstance(n, str | Path) for n in found):
-        raise UsageError(f"{name} = {names!r}: expected names of files.")
-    if not found:
-        raise UsageError(f"{name}: no file.", way_out="Name one or more files.")
-    return [str(one) for one in found]
 
 
 def read_eval(name: str, texts: Any) -> dict[str, list[str]]:

@@ -31,9 +31,9 @@ from ..cluster import Cluster, SlurmOptions
 from ..errors import InputError, LingraftError
 from ..progress import Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
+from ..streaming import list_names
 from ..texts import find_texts
 from .alphabet import Alphabet
-from .asked import list_names
 from .command import WORK, Names
 from .spool import Part, Spool, make_scan, part_key, read_part
 from .targets import read_alphabet

@@ -18,9 +18,9 @@ from pydantic import ValidationError
 from ..errors import UsageError
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder
-from ..streaming import num_cores
+from ..streaming import list_names, num_cores
 from ..texts import RawDocument, find_texts
-from .asked import check_asked, list_names, optional, read_eval, whole, wholes, words
+from .asked import check_asked, optional, read_eval, whole, wholes, words
 from .choose import Choice, choose_vocabulary
 from .engine import SearchFacts
 from .grid import GridOptions, read_files, search_grid
