@@ -3,8 +3,10 @@
 Rows:   python benchmarks/real_model_figures.py rows OUT/real_model.json >> benchmarks/results.jsonl
 Tables: python benchmarks/real_model_figures.py tables benchmarks/results.jsonl
 Images: python benchmarks/real_model_figures.py images benchmarks/results.jsonl --out docs/img
+        Both take `--device cpu` for the rows of a CPU.
 Row:    bench real_model, run, settings of the run, curve (one list a column), final scores.
-Read:   `zh` is the mean of book and wiki, in bits per byte; all rows are of one process on one GPU.
+Read:   `zh` is the mean of book and wiki, in bits per byte. Rows of a GPU are of one process; those
+        of a CPU are of another plan, of less text and other held-out documents.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from math import floor
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +49,7 @@ def make_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
             "bench": "real_model", "run": name, "whole": run["whole"], "steps": run["steps"],
             **{k: run["run"][k] for k in kept}, "rows_only_steps": run["rows_only_steps"],
             "seq_len": plan["seq_len"], "rows": plan["rows"][run["run"]["model"]],
-            "replay": plan["replay"], "compiled": result["compiled"], "curve": columns,
+            "replay": plan["replay"], "compiled": result.get("compiled", False), "curve": columns,
             "equal_text_window": _window(run), "device": result["device"], "commit": commit(),
         })  # fmt: skip
     return rows
@@ -60,15 +63,21 @@ def _window(run: dict[str, Any]) -> dict[str, Any]:
     return {"tokens": found["window_tokens"], **scores}
 
 
-def read_rows(path: Path) -> dict[str, dict[str, Any]]:
-    """Rows of this benchmark, by run; the last one of a name counts."""
+def read_rows(path: Path, device: str) -> dict[str, dict[str, Any]]:
+    """Rows of this benchmark on `cpu` or `cuda`, by run; the last one of a name counts."""
     lines = (json.loads(line) for line in path.read_text(encoding="utf-8").splitlines())
-    return {row["run"]: row for row in lines if row["bench"] == "real_model"}
+    rows = (row for row in lines if row["bench"] == "real_model")
+    return {row["run"]: row for row in rows if row["device"].startswith("cpu") == (device == "cpu")}
 
 
 def chinese(curve: dict[str, list[float]], place: int = -1) -> float:
     """Mean of book and wiki."""
     return (curve["book"][place] + curve["wiki"][place]) / 2
+
+
+def _pflop(curve: dict[str, list[float]]) -> str:
+    pflop = curve["flops"][-1] / 1e15
+    return f"{pflop:.2f}" if pflop >= 1 else f"{pflop:.3f}"
 
 
 def print_tables(rows: dict[str, dict[str, Any]]) -> None:
@@ -79,7 +88,7 @@ def print_tables(rows: dict[str, dict[str, Any]]) -> None:
         c = row["curve"]
         print(
             f"| {name} | {row['lr']:g} | {c['text_mb'][-1]:.1f} | {c['tokens'][-1] / 1e6:.2f} | "
-            f"{c['flops'][-1] / 1e15:.2f} | {c['train_s'][-1]:.0f} | {c['book'][-1]:.3f} | "
+            f"{_pflop(c)} | {c['train_s'][-1]:.0f} | {c['book'][-1]:.3f} | "
             f"{c['wiki'][-1]:.3f} | {chinese(c):.3f} | {c['en'][-1]:.3f} |"
         )
     print("\n| first rows | step 0 | after rows only | after all | en |\n|---|---|---|---|---|")
@@ -100,8 +109,8 @@ def print_tables(rows: dict[str, dict[str, Any]]) -> None:
             )
 
 
-def draw(rows: dict[str, dict[str, Any]], out: Path) -> None:
-    """Chinese and English against text and against compute; first rows against text."""
+def draw(rows: dict[str, dict[str, Any]], path: Path) -> None:
+    """Chinese and English against text and against compute; first rows against text, if tried."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -125,9 +134,13 @@ def draw(rows: dict[str, dict[str, Any]], out: Path) -> None:
         pair[1].set_xlabel(title)
     axes[0, 0].set_ylabel("bits per byte, Chinese (book, wiki)")
     axes[1, 0].set_ylabel("bits per byte, English (WikiText-2)")
-    axes[0, 0].set_ylim(1.75, 2.6)
+    shown = [row["curve"] for name, row in rows.items() if name in LABELS]
+    ends = [chinese(curve, -1) for curve in shown] + [chinese(rows["base"]["curve"], 0)]
+    axes[0, 0].set_ylim(floor(20 * (min(ends) - 0.01)) / 20, max(2.6, *ends))
     axes[0, 1].legend(frameon=False, fontsize=9)
-    _save(figure, axes.flat, out / "real-model")
+    _save(figure, axes.flat, path)
+    if not any(name.startswith("init-") for name in rows):
+        return
     figure, axis = plt.subplots(figsize=(6.4, 4.2), constrained_layout=True)
     for name, row in rows.items():
         if name.startswith("init-"):
@@ -138,7 +151,7 @@ def draw(rows: dict[str, dict[str, Any]], out: Path) -> None:
     axis.set_xlabel("MB of text read; the first 1.3 MB train the added rows alone")
     axis.set_ylabel("bits per byte, Chinese (book, wiki)")
     axis.legend(frameon=False, fontsize=9)
-    _save(figure, [axis], out / "real-model-init")
+    _save(figure, [axis], path.with_name(f"{path.name}-init"))
 
 
 def _save(figure: Any, axes: Any, path: Path) -> None:
@@ -157,14 +170,16 @@ def main() -> None:
     parser.add_argument("verb", choices=("rows", "tables", "images"))
     parser.add_argument("file", type=Path)
     parser.add_argument("--out", type=Path, default=Path("docs/img"))
+    parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     args = parser.parse_args()
     if args.verb == "rows":
         for row in make_rows(json.loads(args.file.read_text())):
             sys.stdout.write(json.dumps(row) + "\n")
     elif args.verb == "tables":
-        print_tables(read_rows(args.file))
+        print_tables(read_rows(args.file, args.device))
     else:
-        draw(read_rows(args.file), args.out)
+        name = "real-model" if args.device == "cuda" else "real-model-cpu"
+        draw(read_rows(args.file, args.device), args.out / name)
 
 
 if __name__ == "__main__":
