@@ -23,6 +23,8 @@ __all__ = [
     "register",
 ]
 
+RESAMPLES = 2_000
+
 _EXAMPLE = (
     "Example: lingraft bpb mixtral mixtral-zh --text book.jsonl wiki.jsonl --json bpb.json; "
     "what became of the new pieces: lingraft bpb mixtral mixtral-zh --text book.jsonl --new-pieces"
@@ -68,8 +70,10 @@ TextKey = Annotated[str, typer.Option(help="Column of the text.")]
 NewPieces = Annotated[
     bool, typer.Option("--new-pieces", help="Tell how the pieces that the base lacks are used.")
 ]
-Resamples = Annotated[int, typer.Option(help="Draws of the bootstrap of each difference.")]
-Seed = Annotated[int, typer.Option(help="Decides them.")]
+Resamples = Annotated[
+    int, typer.Option(min=0, help="Draws of the bootstrap of each difference; 0: no interval.")
+]
+Seed = Annotated[int, typer.Option(min=0, help="Decides them.")]
 Load = Annotated[str, typer.Option(help="full or 4bit (NF4, double quantisation).")]
 Attn = Annotated[
     str, typer.Option(help="sdpa, eager or flash_attention_2. Default: as transformers chooses.")
@@ -107,7 +111,7 @@ def bpb(
     eos: Eos = False,
     text_key: TextKey = "text",
     new_pieces: NewPieces = False,
-    resamples: Resamples = 2_000,
+    resamples: Resamples = RESAMPLES,
     seed: Seed = 17,
     load: Load = "full",
     attn: Attn = "",
@@ -158,18 +162,20 @@ def _tell(rows: list[dict[str, Any]]) -> None:
 
 
 def _score_table(rows: list[dict[str, Any]]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     first = rows[0]
     about = f"{first['docs']:,} documents, {first['bytes'] / 1e6:,.2f} MB"
-    table = Table("model", title=f"{first['text']}: {about}")
+    table = Table(title=escape(f"{first['text']}: {about}"))
+    table.add_column("model", overflow="fold")
     for column in ("bits/byte", "to the base", "95% interval", "tokens", "a character"):
         table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
-            row["model"],
+            escape(row["model"]),
             f"{row['bpb']:.4f}{_mark(row)}",
-            *_difference(row["difference"], _mark(row) or _mark(first)),
+            *_difference(row["difference"], _mark(row) or _mark(first), row["docs"]),
             f"{row['tokens']:,}",
             f"{row['tokens_per_char']:.3f}",
         )
@@ -181,20 +187,21 @@ def _mark(row: dict[str, Any]) -> str:
     return "*" if row["lost"]["docs"] else ""
 
 
-def _difference(found: dict[str, Any] | None, mark: str) -> tuple[str, str]:
+def _difference(found: dict[str, Any] | None, mark: str, num_docs: int) -> tuple[str, str]:
     if found is None:
         return "", ""
     if found["low"] is None:
-        return f"{found['bpb']:+.4f}{mark}", "one document"
+        return f"{found['bpb']:+.4f}{mark}", "one document" if num_docs == 1 else ""
     return f"{found['bpb']:+.4f}{mark}", f"{found['low']:+.4f} to {found['high']:+.4f}"
 
 
 def _piece_table(row: dict[str, Any]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
     found = row["new_pieces"]
     used = f"{found['num_used']:,} of {found['num_added']:,} new pieces used"
-    table = Table("pieces", title=f"{row['model']} on {row['text']}: {used}")
+    table = Table("pieces", title=escape(f"{row['model']} on {row['text']}: {used}"))
     for column in ("tokens", "share", "probability", "median rank", "first", "in first 10"):
         table.add_column(column, justify="right", no_wrap=True)
     for name, share in (("added", found["tokens_frac"]), ("base", 1 - found["tokens_frac"])):
@@ -208,9 +215,10 @@ def _piece_table(row: dict[str, Any]) -> Any:
 
 
 def _norm_table(row: dict[str, Any]) -> Any:
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("rows", "", title=f"{row['model']}: norms of rows")
+    table = Table("rows", "", title=escape(f"{row['model']}: norms of rows"))
     for column in ("5%", "median", "95%"):
         table.add_column(column, justify="right")
     for role, groups in row["new_pieces"]["norms"].items():

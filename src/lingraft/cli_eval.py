@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json as json_
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -141,7 +142,8 @@ def eval_(
     printed = _is_printed(json)
     if suite == "bpb":
         _refuse_for_bits(ctx, backend)
-        _bits_per_byte(models, data_dir, limit, load, json, resamples, seed)
+        given = _is_given(ctx, "resamples")
+        _bits_per_byte(models, data_dir, limit, load, json, resamples if given else None, seed)
         return
     plan = EvalPlan(
         suite=suite,
@@ -181,13 +183,15 @@ def _load_plan(
 
 
 def _is_printed(json: Path | None) -> bool:
-    """Tell whether results go to the terminal, before the work; a folder cannot take them."""
-    if json is not None and json.is_dir():
-        raise UsageError(
-            f"--json {json}: a folder; expected a file to write, or - to print.",
-            way_out="Name a file in it.",
-        )
-    return json is not None and str(json) == "-"
+    """Tell whether results go to the terminal; before the work, refuse what cannot take them."""
+    if json is None or str(json) == "-":
+        return json is not None
+    from .folders import require_writable
+
+    with contextlib.suppress(OSError):  # which is told in the next line
+        json.parent.mkdir(parents=True, exist_ok=True)
+    require_writable(json, "--json")
+    return False
 
 
 _NOT_FOR_BITS = (
@@ -203,11 +207,7 @@ def _refuse_for_bits(ctx: typer.Context, backend: str) -> None:
             f"--suite bpb with --backend {backend}: expected transformers or 4bit.",
             effect="Bits per byte are computed by transformers.",
         )
-    given = [
-        name
-        for name in _NOT_FOR_BITS
-        if (source := ctx.get_parameter_source(name)) is not None and source.name != "DEFAULT"
-    ]
+    given = [name for name in _NOT_FOR_BITS if _is_given(ctx, name)]
     if given:
         option = f"--{given[0].replace('_', '-')}"
         raise UsageError(
@@ -215,6 +215,11 @@ def _refuse_for_bits(ctx: typer.Context, backend: str) -> None:
             effect="It would not be used.",
             way_out="Leave it out; lingraft bpb has the options of bits per byte.",
         )
+
+
+def _is_given(ctx: typer.Context, name: str) -> bool:
+    source = ctx.get_parameter_source(name)
+    return source is not None and source.name != "DEFAULT"
 
 
 def _arguments(words: list[str]) -> dict[str, Any]:
@@ -237,7 +242,7 @@ def _bits_per_byte(
     limit: int | None,
     load: Any,
     json: Path | None,
-    resamples: int,
+    resamples: int | None,
     seed: int,
 ) -> None:
     """Score the texts of a folder, as `lingraft bpb` does."""
@@ -253,13 +258,14 @@ def _bits_per_byte(
         [str(data_dir)],
         json=json,
         limit=limit,
-        resamples=resamples,
+        resamples=cli_bpb.RESAMPLES if resamples is None else resamples,
         seed=seed,
         load=load.load,
         attn=load.attn,
         dtype=load.dtype,
         device=load.device,
         trust_remote_code=load.trust_remote_code,
+        packed_cache=load.packed_cache,
     )
 
 
@@ -269,7 +275,6 @@ def _give(result: EvalResult, json: Path | None, *, printed: bool) -> None:
     if printed:
         print(json_.dumps(result.results, indent=1, ensure_ascii=False))
     elif json is not None:
-        json.parent.mkdir(parents=True, exist_ok=True)
         write_json(json, result.results)
 
 
@@ -295,11 +300,12 @@ def _tell(result: EvalResult, *, published: bool, subjects: bool) -> None:
 
 
 def _rich(table: Table) -> Any:
+    from rich.markup import escape
     from rich.table import Table as RichTable
 
-    shown = RichTable(title=table.title)
+    shown = RichTable(title=escape(table.title))
     for number, column in enumerate(table.columns):
-        shown.add_column(column, justify="right" if number else "left")
+        shown.add_column(escape(column), justify="right" if number else "left")
     for row in table.rows:
-        shown.add_row(*row)
+        shown.add_row(*map(escape, row))
     return shown

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -58,6 +59,31 @@ def read_own(folder: Path, stage: str, noun: str) -> Manifest | None:
             way_out="Name another folder with --out, or remove this one.",
         )
     return manifest
+
+
+def require_writable(path: Path, option: str) -> None:
+    """Refuse a file that could not be written when the work is done, before it begins.
+
+    Args:
+        path: The file; its folder is there.
+        option: How the user named it.
+
+    Raises:
+        UsageError: It is a folder, or its folder is not there or takes no file.
+    """
+    why = "is a folder" if path.is_dir() else ""
+    if not why:
+        try:
+            with tempfile.TemporaryFile(dir=path.absolute().parent):
+                pass
+        except OSError as error:
+            why = f"cannot be written: {error.strerror}"
+    if why:
+        raise UsageError(
+            f"{option} {path}: {why}; expected a file in a folder that takes one.",
+            effect="What is found could not be kept.",
+            way_out="Name a file in another folder, or - to print.",
+        )
 
 
 @contextmanager

@@ -274,4 +274,4 @@ def test_a_folder_to_write_results_to_is_refused_before_the_work(
     call = ["eval", "m", "--suite", suite, "--json", str(tmp_path)]
     done = CliRunner().invoke(app, call)
     assert isinstance(done.exception, UsageError)
-    assert "a folder; expected a file to write" in str(done.exception)
+    assert "is a folder; expected a file" in str(done.exception)

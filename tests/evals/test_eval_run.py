@@ -176,6 +176,7 @@ def raise_target(path: Path) -> None:
     ("damage", "problem"),
     [
         (lambda out: (out / "evaluation.json").write_text("{"), "not JSON"),
+        (lambda out: (out / "evaluation.json").write_text("[]"), "holds no record"),
         (lambda out: next(out.glob("models/*/*.json")).write_text("{"), "scores cannot be read"),
         (lambda out: next(out.glob("models/*/*.json")).write_text("{}"), "of another version"),
         (lambda out: next(out.glob("models/*/*.jsonl")).write_text("{"), "cannot be read"),

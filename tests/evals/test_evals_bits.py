@@ -84,6 +84,7 @@ def test_policies_are_stated(tmp_path: Path, folders: dict[str, Path]) -> None:
         [folders["base"], folders["bytes"]], [text], settings=BitsSettings(eos=True)
     )
     assert with_eos["tokens"] == base["tokens"] + 2
+    assert with_eos["tokens_per_char"] == base["tokens_per_char"]
     (other,) = bits_per_byte([folders["base"]], [text], settings=BitsSettings(bos="</s>"))
     assert (other["bos"], other["bos_put_by_tokenizer"]) == ("</s>", False)
     assert other["bpb"] != base["bpb"]
@@ -170,6 +171,8 @@ def test_an_id_without_a_row_names_the_document(tmp_path: Path, folders: dict[st
         ({"limit": 0}, "--limit 0"),
         ({"new_pieces": True}, "--new-pieces: no model has base's pieces"),
         ({"out": "there/is/no.json"}, "expected a file in a folder"),
+        ({"resamples": -1}, "--resamples -1"),
+        ({"seed": -1}, "--seed -1"),
     ],
 )
 def test_a_call_that_does_not_fit_is_refused(

@@ -179,9 +179,10 @@ def model_key(model: HarnessModel) -> str:
 
 
 def digest_model(folder: Path, *, with_code: bool = False) -> str:
-    """Digest a model folder: small files whole, of large ones the size and 64 slices.
+    """Digest a model folder: small files whole, of large ones size, time and 64 slices.
 
-    Another training run, dtype or tokenizer changes it; a single number changed by hand may not.
+    What is written over changes it, whatever stands there now; a copy with times of its own is
+    another model, too.
 
     Args:
         folder: Where the model lies.
@@ -203,7 +204,9 @@ def digest_model(folder: Path, *, with_code: bool = False) -> str:
         paths += sorted(folder.rglob("*.py"))
     for path in paths:
         name = path.relative_to(folder).as_posix()
-        digest.update(f"{name}\0{path.stat().st_size}\0".encode())
+        stat = path.stat()
+        time = stat.st_mtime_ns if stat.st_size > _WHOLE_BYTES else 0
+        digest.update(f"{name}\0{stat.st_size}\0{time}\0".encode())
         for part in _parts(path):
             digest.update(part)
     return digest.hexdigest()

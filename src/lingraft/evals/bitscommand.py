@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..errors import UsageError
+from ..folders import require_writable
 from ..progress import Reporter, SilentReporter
 from ..store import write_json
 from .bits import BitsSettings, Reader, TextScore, common_context, score_text
@@ -84,13 +85,16 @@ def bits_per_byte(
         InputError: A text or model cannot be used.
     """
     teller = reporter or SilentReporter()
+    for option, number in (("--resamples", resamples), ("--seed", seed)):
+        if number < 0:
+            raise UsageError(f"{option} {number}: expected 0 or more.")
     plan, path = plan or LoadPlan(), None if out is None else Path(out).expanduser()
     job = _settle(models, texts, settings or BitsSettings(), limit, text_key, new_pieces, plan)
     identity = [
         _FORMAT, asdict(job.settings), job.max_tokens, job.stride, plan.deciding(), new_pieces,
     ]  # fmt: skip
     if path is not None:
-        _require_folder(path)
+        require_writable(path, "--json")
     with Kept(path, identity) as kept:
         if kept.damage:
             teller.note(kept.damage)
@@ -182,6 +186,7 @@ def _score_model(job: _Job, number: int, kept: Kept, reporter: Reporter) -> list
 
 def _row(job: _Job, reader: Reader, text: Text, score: TextScore) -> Row:
     loaded: Loaded = reader.loaded
+    num_eos = len(text.docs) if job.settings.eos else 0  # as in a recipe's evaluation
     return {
         "model": loaded.name,
         "text": text.name,
@@ -199,7 +204,7 @@ def _row(job: _Job, reader: Reader, text: Text, score: TextScore) -> Row:
             "bytes_frac": score.lost.size_bytes / score.size_bytes,
             "unknown_tokens": score.lost.unknown_tokens,
         },
-        "tokens_per_char": score.total_tokens / score.num_chars,
+        "tokens_per_char": (score.total_tokens - num_eos) / score.num_chars,
         "nats_per_token": sum(score.doc_nats) / score.total_tokens,
         "max_tokens": job.max_tokens,
         "stride": job.stride,
@@ -227,11 +232,3 @@ def _with_difference(row: Row, base: Row, resamples: int, seed: int) -> Row:
     )
     about = {"to": base["model"], "resamples": resamples, "seed": seed}
     return row | {"difference": found._asdict() | about}
-
-
-def _require_folder(path: Path) -> None:
-    if path.is_dir() or not path.absolute().parent.is_dir():
-        raise UsageError(
-            f"--json {path}: expected a file in a folder that is there.",
-            effect="What was scored could not be written.",
-        )

@@ -136,7 +136,7 @@ def evaluate_models(
     harness = harness_version()
     with (
         lock_folder(out, place="--out DIR", other="--out OTHER"),
-        disk_errors(out),
+        disk_errors(out, place="--out DIR"),
         quiet_harness(),
     ):
         if redo:
@@ -302,11 +302,17 @@ def _record(
     }
 
 
+_TASK_SUFFIXES = (
+    *(".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow"),
+    *(".gz", ".zst"),
+)
+
+
 def _digest_tasks(folder: Path | None) -> dict[str, str]:
-    """sha256 of the user's own task files, and of the code beside them."""
+    """sha256 of the user's own task files, and of the code and the rows beside them."""
     if folder is None:
         return {}
-    paths = sorted([*folder.rglob("*.yaml"), *folder.rglob("*.py")])
+    paths = sorted(p for p in folder.rglob("*") if p.suffix in _TASK_SUFFIXES and p.is_file())
     return {str(path.relative_to(folder)): file_sha256(path) for path in paths}
 
 
@@ -322,6 +328,8 @@ def _hold_to(out: Path, record: dict[str, Any]) -> None:
         raise VerifyError(
             f"{path}: not JSON: {error}.", way_out="Name another folder with --out."
         ) from None
+    if not isinstance(kept, dict):
+        raise VerifyError(f"{path}: holds no record.", way_out="Name another folder with --out.")
     for key, value in record.items():
         if key != "lingraft" and kept.get(key) != json.loads(json.dumps(value)):
             was, now = (json.dumps(v, ensure_ascii=False)[:80] for v in (kept.get(key), value))
@@ -366,23 +374,27 @@ def _ask(
         )
         results = run_benchmark(keeping, found, limit)
         written = write_items(items, item_rows(results.pop("samples")))
-    write_json(
-        scores,
-        {
-            "model": model.describe(),
-            "asked": {
-                "batch_size": plan.batch_size,
-                "attn": plan.load.attn,
-                "device": plan.load.device,
+        # within, or a full disk would take the answers with it
+        write_json(
+            scores,
+            {
+                "model": model.describe(),
+                "asked": {
+                    "batch_size": plan.batch_size,
+                    "attn": plan.load.attn,
+                    "device": plan.load.device,
+                },
+                "items": written,
+                "num_fewshot": found.num_fewshot,
+                "limit": limit,
+                "num_too_long": fitting.num_items,
+                "max_tokens": fitting.context,
+                "answers_kept_from_before": num_before,
+                "time_s": time.monotonic() - start_s,
+                "results": {k: results[k] for k in ("results", "versions", "n-shot", "n-samples")}
+                | {
+                    "groups": results.get("groups", {}),
+                    "group_subtasks": results["group_subtasks"],
+                },
             },
-            "items": written,
-            "num_fewshot": found.num_fewshot,
-            "limit": limit,
-            "num_too_long": fitting.num_items,
-            "max_tokens": fitting.context,
-            "answers_kept_from_before": num_before,
-            "time_s": time.monotonic() - start_s,
-            "results": {k: results[k] for k in ("results", "versions", "n-shot", "n-samples")}
-            | {"groups": results.get("groups", {}), "group_subtasks": results["group_subtasks"]},
-        },
-    )
+        )

@@ -25,7 +25,7 @@ class Kept:
         self._head = json.dumps(["identity", identity], ensure_ascii=False, sort_keys=True)
         self._values: dict[str, Any] = {}
         self.damage = ""
-        """What a caller is to tell where the file was damaged; "": it was not."""
+        """What a caller is to tell of a file that is damaged, or of another call; "": nothing."""
         self._read()
         self.num_found = len(self._values)
 
@@ -61,8 +61,8 @@ class Kept:
             return
         head, *rows = self._path.read_bytes().split(b"\n")
         if head != self._head.encode("utf-8"):
-            if _is_damaged(head):
-                self.damage = f"{self._path}: its first row is damaged; all results are made anew"
+            why = "its first row is damaged" if _is_damaged(head) else "begun with other settings"
+            self.damage = f"{self._path}: {why}; all results are made anew"
             return
         whole: list[bytes] = []
         for row in rows[:-1]:  # what follows the last line end was cut off, or is nothing
