@@ -36,6 +36,11 @@ def main() -> None:
     if not script.is_file():
         sys.exit(f"{script}: no such file; expected a checkout of llama.cpp.")
     if asked.base is not None:
+        for option, folder in (("--model", asked.model), ("--base", asked.base)):
+            if not (folder / "tokenizer.json").is_file():
+                parser.error(
+                    f"{option} {folder}: no tokenizer.json there; expected a model folder."
+                )
         refuse_other_split(asked.model, asked.base)
         sys.path[:0] = [str(asked.llama_cpp), str(asked.llama_cpp / "gguf-py")]
         ask_about_the_base(asked.base)

@@ -66,6 +66,26 @@ def test_a_base_that_splits_otherwise_is_refused(script: dict[str, Any], tmp_pat
         script["refuse_other_split"](graft, write(tmp_path / "other", other))
 
 
+@pytest.mark.parametrize("missing", ["--model", "--base"])
+def test_a_folder_without_a_tokenizer_is_told(
+    script: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    missing: str,
+) -> None:
+    write(tmp_path / "there", byte_level())
+    (tmp_path / "convert_hf_to_gguf.py").touch()
+    folders = dict.fromkeys(("--model", "--base"), tmp_path / "there")
+    folders[missing] = tmp_path / "none"
+    options = [str(word) for pair in folders.items() for word in pair]
+    words = ["convert", "--llama-cpp", str(tmp_path), *options, "--out", "o.gguf"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit, match="2"):
+        script["main"]()
+    assert f"{missing} {tmp_path / 'none'}: no tokenizer.json there" in capsys.readouterr().err
+
+
 def test_a_folder_without_the_converter_is_told(
     script: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

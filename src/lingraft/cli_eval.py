@@ -142,8 +142,8 @@ def eval_(
     printed = _is_printed(json)
     if suite == "bpb":
         _refuse_for_bits(ctx, backend)
-        given = _is_given(ctx, "resamples")
-        _bits_per_byte(models, data_dir, limit, load, json, resamples if given else None, seed)
+        draws = resamples if _is_given(ctx, "resamples") else None
+        _bits_per_byte(models, data_dir, limit, load, json, draws, seed)
         return
     plan = EvalPlan(
         suite=suite,
@@ -161,10 +161,9 @@ def eval_(
         resamples=resamples,
         seed=seed,
     )
-    folder, reporter = out or Path(f"eval-{suite}"), reporter_for(quiet=printed)
-    result = evaluate_models(models, plan, out=folder, redo=redo, reporter=reporter)
-    _give(result, json, printed=printed)
-    if not printed:
+    folder, teller = out or Path(f"eval-{suite}"), reporter_for(quiet=printed)
+    result = evaluate_models(models, plan, out=folder, redo=redo, reporter=teller)
+    if _give(result, json):
         _tell(result, published=published, subjects=subjects)
 
 
@@ -269,13 +268,16 @@ def _bits_per_byte(
     )
 
 
-def _give(result: EvalResult, json: Path | None, *, printed: bool) -> None:
+def _give(result: EvalResult, json: Path | None) -> bool:
+    """Print or write JSON, and tell whether there is room for a table."""
     from .store import write_json
 
-    if printed:
+    if str(json) == "-":
         print(json_.dumps(result.results, indent=1, ensure_ascii=False))
-    elif json is not None:
+        return False
+    if json is not None:
         write_json(json, result.results)
+    return True
 
 
 def _tell(result: EvalResult, *, published: bool, subjects: bool) -> None:

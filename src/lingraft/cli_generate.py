@@ -10,6 +10,7 @@ import typer
 
 from .cli_bpb import Attn, Device, Dtype, Load, Models, PackedCache, TrustRemoteCode
 from .cli_words import reporter_for
+from .errors import InputError
 
 if TYPE_CHECKING:
     from .evals.chatting import Chat
@@ -66,8 +67,8 @@ def generate(
 ) -> None:
     """Let models continue the same prompts, side by side.
 
-    The same seed, model and prompt give the same text on one machine, whatever else is asked. A
-    killed call with --out FILE goes on where it was.
+    The same seed, model and prompt give the same text on one machine, whatever else is asked and
+    wherever the model lies. A killed call with --out FILE goes on where it was.
     """
     from .evals.continuing import generate as run_generate
     from .evals.plans import LoadPlan
@@ -131,10 +132,11 @@ def chat(
     from .evals.continuing import check_sampling
     from .evals.loading import load_model
     from .evals.plans import LoadPlan
-    from .evals.sampling import Sampling
+    from .evals.sampling import Sampling, refuse_surrogates
 
     how = Sampling(temperature, top_p, max_new_tokens, greedy)
     check_sampling(how)
+    refuse_surrogates(system, "--system")
     loaded = load_model(model, LoadPlan(load, attn, dtype, device, trust_remote_code, packed_cache))
     if seed is not None:
         import torch
@@ -150,7 +152,11 @@ def _write(text: str) -> None:
 
 
 def _converse(talk: Chat) -> None:
-    """Take lines until the end; only a terminal shows a prompt."""
+    """Take lines until the end; only a terminal shows a prompt.
+
+    Raises:
+        InputError: A line is not in the encoding of standard input, or the model cannot go on.
+    """
     is_terminal = sys.stdin.isatty()
     if is_terminal:
         import readline  # noqa: F401  # gives `input` its line editing and history
@@ -160,6 +166,12 @@ def _converse(talk: Chat) -> None:
         except (EOFError, KeyboardInterrupt):
             print(file=sys.stderr)
             return
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"standard input: not {error.encoding} text: {error.reason} "
+                f"(byte 0x{error.object[error.start]:02X}).",
+                way_out="Convert the file: iconv -f LATIN1 -t UTF-8.",
+            ) from None
         before = len(talk.turns)
         if not talk.take(line):
             return

@@ -135,12 +135,12 @@ class RichReporter:
         from rich.progress import Progress as Bars
 
         columns = (
-            TextColumn("  {task.description}"),
+            TextColumn("  {task.description}", markup=False),
             BarColumn(bar_width=30),
             TextColumn("{task.fields[amount]}"),
             TextColumn("{task.fields[rate]}"),
             TimeRemainingColumn(),
-            TextColumn("{task.fields[text]}"),
+            TextColumn("{task.fields[text]}", markup=False),
         )
         with Bars(*columns, transient=False, refresh_per_second=4) as bars:
             amount_text = _amount(done, total, unit)

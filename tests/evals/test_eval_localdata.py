@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -130,6 +132,14 @@ def test_a_damaged_csv_is_refused(content: str, problem: str, tmp_path: Path) ->
         read_local("ceval", tmp_path)
 
 
+def test_a_csv_with_an_open_quote_is_refused(tmp_path: Path) -> None:
+    write_subjects(tmp_path, "mmlu", ["anatomy"])
+    path = tmp_path / "mmlu/test/anatomy_test.csv"
+    path.write_text(path.read_text("utf-8") + '9,"' + "x" * 140_000, encoding="utf-8")
+    with pytest.raises(InputError, match=r"test\.csv: the row from line 5 on: field larger"):
+        read_local("mmlu", tmp_path)
+
+
 def test_spaces_around_an_answer_are_none_of_it(tmp_path: Path) -> None:
     write_subjects(tmp_path, "ceval", ["law"])
     path = tmp_path / "ceval/val/law_val.csv"
@@ -162,6 +172,29 @@ def test_a_damaged_arrow_file_is_refused(tmp_path: Path) -> None:
         read_local("winogrande", tmp_path)
 
 
+def test_an_arrow_file_cut_short_is_refused(tmp_path: Path) -> None:
+    write_winogrande(tmp_path)
+    path = next(tmp_path.rglob("*.arrow"))
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 2 // 3])
+    with pytest.raises(InputError, match=r"arrow: not an Arrow stream"):
+        read_local("winogrande", tmp_path)
+
+
+def test_places_outside_an_arrow_file_are_refused(tmp_path: Path) -> None:
+    names = ("sentence", "option1", "option2", "answer")
+    write_arrow(
+        tmp_path / "winogrande/hf_datasets/winogrande_xl/validation",
+        [dict.fromkeys(names, "x" * 77_777)],
+    )
+    path = next(tmp_path.rglob("*.arrow"))
+    content = bytearray(path.read_bytes())
+    place = content.rindex(struct.pack("<ii", 0, 77_777))  # where a column's text begins and ends
+    content[place : place + 8] = struct.pack("<ii", 0, 1 << 30)
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=r"arrow: not an Arrow stream"):
+        read_local("winogrande", tmp_path)
+
+
 def test_arc_requests_without_their_choices_are_refused(tmp_path: Path) -> None:
     write_arc(tmp_path)
     request = arc_requests("x", 1)[0]
@@ -179,21 +212,60 @@ def test_a_damaged_gzip_is_refused(tmp_path: Path) -> None:
         read_local("arc_challenge", tmp_path)
 
 
+def test_a_gzip_with_other_bytes_inside_is_refused(tmp_path: Path) -> None:
+    write_arc(tmp_path)
+    path = tmp_path / "arc/olmo/arc_challenge/test_mc_5shot/requests.jsonl.gz"
+    content = bytearray(path.read_bytes())
+    content[40:60] = bytes(byte ^ 0x5A for byte in content[40:60])
+    path.write_bytes(content)
+    with pytest.raises(zlib.error):  # not an OSError
+        gzip.decompress(content)
+    with pytest.raises(InputError, match=r"requests\.jsonl\.gz: Error -3"):
+        read_local("arc_challenge", tmp_path)
+
+
+GOOD = '{"question": "q", "answer": "a"}\n'
+
+
 @pytest.mark.parametrize(
-    ("content", "problem"),
-    [('{"question": \n', "JSONDecodeError"), ("{}\n", "'answer'|'question'"), ("3\n", "TypeError")],
+    ("row", "problem"),
+    [
+        ('{"question": ', "line 2: not JSON"),
+        ("{}", "item 2 has None for 'question'; expected a text"),
+        ("3", "item 2 has None for 'question'"),
+        ('{"question": 5, "answer": "a"}', "item 2 has 5 for 'question'"),
+        ('{"question": "q", "answer": null}', "item 2 has None for 'answer'"),
+    ],
 )
-def test_a_damaged_jsonl_is_refused(content: str, problem: str, tmp_path: Path) -> None:
+def test_a_damaged_jsonl_is_refused(row: str, problem: str, tmp_path: Path) -> None:
     write_gsm8k(tmp_path)
-    (tmp_path / "gsm8k/test.jsonl").write_text(content)
-    with pytest.raises(InputError, match=rf"test\.jsonl: an item is not as gsm8k .*({problem})"):
+    (tmp_path / "gsm8k/test.jsonl").write_text(f"{GOOD}{row}\n")
+    with pytest.raises(InputError, match=rf"test\.jsonl: {problem}"):
         read_local("gsm8k", tmp_path)
 
 
 def test_an_arrow_file_without_its_fields_is_refused(tmp_path: Path) -> None:
     write_arrow(tmp_path / "hellaswag/hf_datasets/none/validation", [{"ctx": "A"}])
-    with pytest.raises(InputError, match="not as hellaswag has it: KeyError"):
+    with pytest.raises(InputError, match="validation: item 1 has None for 'activity_label'"):
         read_local("hellaswag", tmp_path)
+
+
+def test_a_json_file_that_is_no_list_is_refused(tmp_path: Path) -> None:
+    write_truthfulqa(tmp_path)
+    (tmp_path / "truthfulqa/data/v1/mc_task.json").write_text("3")
+    with pytest.raises(InputError, match="an item is not as truthfulqa has it: TypeError"):
+        read_local("truthfulqa", tmp_path)
+
+
+@pytest.mark.parametrize("row", ['{"extra": "x"}', r'{"extra": "\ud83d"}'])
+def test_items_that_fit_into_no_table_are_refused(row: str, tmp_path: Path) -> None:
+    write_gsm8k(tmp_path)
+    rows = [json.loads(GOOD) | json.loads(more) for more in ('{"extra": 5}', row)]
+    text = "".join(json.dumps(one) + "\n" for one in rows[row.count("u") :])
+    (tmp_path / "gsm8k/test.jsonl").write_text(text)
+    configs = {"gsm8k": Path("/harness/gsm8k.yaml")}
+    with pytest.raises(InputError, match=r"gsm8k: the items of gsm8k \(test\) are not all of one"):
+        write_task_folder(["gsm8k"], ["gsm8k"], tmp_path, tmp_path / "tasks", configs)
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,26 @@ def test_a_clear_difference_is_marked_and_an_unclear_one_is_not(results: Path) -
     assert read_suite(results).rows[0].cells[1].is_clear is False
 
 
+def test_samples_are_of_all_benchmarks_alike(results: Path) -> None:
+    several = copy.deepcopy(RESULTS)
+    row, sample = several["rows"][0], several["samples"][0]
+    several["rows"] = [row | {"benchmark": f"b{n}", "title": f"B{n}"} for n in range(5)]
+    several["samples"] = [
+        sample | {"benchmark": f"b{n}", "prompt": f"{n}.{item}"}
+        for n, size in enumerate((4, 4, 1, 4, 4))
+        for item in range(size)
+    ]
+    results.write_text(json.dumps(several), encoding="utf-8")
+    shown = [one.prompt for one in read_suite(results).samples]
+    assert shown == [
+        *("0.0", "0.1", "0.2"),
+        *("1.0", "1.1", "1.2"),
+        "2.0",
+        *("3.0", "3.1", "3.2"),
+        *("4.0", "4.1"),
+    ]
+
+
 def test_results_are_part_of_what_the_report_was_made_of(fake_run: Any, results: Path) -> None:
     report = fake_run.report.model_copy(update={"benchmarks": [str(results)]})
     assert report.outside() == {str(results): results}

@@ -85,16 +85,12 @@ def bits_per_byte(
         InputError: A text or model cannot be used.
     """
     teller = reporter or SilentReporter()
-    for option, number in (("--resamples", resamples), ("--seed", seed)):
-        if number < 0:
-            raise UsageError(f"{option} {number}: expected 0 or more.")
     plan, path = plan or LoadPlan(), None if out is None else Path(out).expanduser()
+    _check_call(path, resamples, seed)
     job = _settle(models, texts, settings or BitsSettings(), limit, text_key, new_pieces, plan)
     identity = [
         _FORMAT, asdict(job.settings), job.max_tokens, job.stride, plan.deciding(), new_pieces,
     ]  # fmt: skip
-    if path is not None:
-        require_writable(path, "--json")
     with Kept(path, identity) as kept:
         if kept.damage:
             teller.note(kept.damage)
@@ -109,6 +105,15 @@ def bits_per_byte(
         if path is not None:
             write_json(path, rows)
     return rows
+
+
+def _check_call(path: Path | None, resamples: int, seed: int) -> None:
+    """Refuse draws that cannot be made and a file that cannot be written."""
+    for option, number in (("--resamples", resamples), ("--seed", seed)):
+        if number < 0:
+            raise UsageError(f"{option} {number}: expected 0 or more.")
+    if path is not None:
+        require_writable(path, "--json")
 
 
 def _settle(

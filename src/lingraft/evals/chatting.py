@@ -1,8 +1,9 @@
 """`lingraft chat`: talk to a model in the terminal.
 
 With a chat template the talk is a list of messages, rendered anew each time. A base model has
-none: then the text so far simply goes on, and that is said. What no longer fits the context is
-left out from its beginning, and that is said, too.
+none: then the text so far simply goes on, and that is said; what the model wrote is the text that
+its tokens add to the tokens before them, space and all. What no longer fits the context is left out
+from its beginning, and that is said, too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Any
 
 from ..errors import InputError
 from .loading import Loaded
-from .sampling import Sampling, continue_ids
+from .sampling import Sampling, continue_ids, refuse_surrogates
 
 __all__ = ["HELP", "Chat", "Turn"]
 
@@ -70,7 +71,7 @@ class Chat:
             Whether the talk goes on.
 
         Raises:
-            InputError: A logit is NaN.
+            InputError: The line holds what is no character, or logits are not finite.
         """
         command = line.strip()
         match command:
@@ -91,8 +92,9 @@ class Chat:
         """Answer a message; its text goes to `write` as it comes, and into the history.
 
         Raises:
-            InputError: A logit is NaN.
+            InputError: The text holds what is no character, or logits are not finite.
         """
+        refuse_surrogates(text, "the message")
         self.turns.append(Turn("user", text))
         ids = self._fitting()
         if ids is None:
@@ -108,6 +110,7 @@ class Chat:
             heard.append(part)
             self.write(part)
 
+        streamer = _Streamer(self.loaded.tokenizer, [] if self.has_template else ids, hear)
         try:
             continue_ids(
                 self.loaded.model,
@@ -115,9 +118,10 @@ class Chat:
                 ids,
                 self.how,
                 name=self.loaded.name,
-                streamer=_streamer(self.loaded.tokenizer, hear),
+                streamer=streamer,
             )
         except KeyboardInterrupt:
+            streamer.end()
             self.tell("\n(stopped)")
         answer = "".join(heard)
         self.turns.append(Turn("assistant", answer))
@@ -172,12 +176,44 @@ def _joined(turns: list[Turn]) -> list[str]:
     return lines
 
 
-def _streamer(tokenizer: Any, write: Callable[[str], None]) -> Any:
-    """Give what transformers hands tokens to; whole words, and no prompt, come out of it."""
-    from transformers import TextStreamer
+class _Streamer:
+    """What transformers hands tokens to; the text that they add comes out of it.
 
-    class Streamer(TextStreamer):  # type: ignore[misc]
-        def on_finalized_text(self, text: str, stream_end: bool = False) -> None:
-            write(text)
+    Decoded with what stands before: alone, SentencePiece would drop a space before the first piece.
+    """
 
-    return Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True)
+    def __init__(self, tokenizer: Any, before: list[int], write: Callable[[str], None]) -> None:
+        """Begin a text.
+
+        Args:
+            tokenizer: A transformers tokenizer.
+            before: Ids whose text goes on; none where a message is a text of its own.
+            write: Gets the text as it comes, no character in parts.
+        """
+        self._tokenizer, self._write = tokenizer, write
+        self._ids = list(before)
+        self._done, self._is_prompt = len(self._decode()), True
+
+    def put(self, value: Any) -> None:
+        """Take tokens; the first ones are the prompt, which is known."""
+        if not self._is_prompt:
+            self._ids += value.tolist()
+            text = self._decode()
+            if not text.endswith("\ufffd"):  # bytes of a character that is not whole yet
+                self._flush(text)
+        self._is_prompt = False
+
+    def end(self) -> None:
+        """Write what was held back."""
+        self._flush(self._decode())
+
+    def _flush(self, text: str) -> None:
+        if len(text) > self._done:
+            self._write(text[self._done :])
+            self._done = len(text)
+
+    def _decode(self) -> str:
+        text: str = self._tokenizer.decode(
+            self._ids, skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+        return text

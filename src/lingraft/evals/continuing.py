@@ -1,8 +1,12 @@
 """`lingraft generate`: what each model writes after the same prompts, side by side.
 
-Each continuation has a seed of its own, made of the seed, the model's name and the prompt: adding
-a prompt or a model changes no other text. For a model whose vocabulary extends the first one's it
-is counted how many of the tokens that it wrote are new pieces.
+Each continuation has a seed of its own, made of the seed, the model and the prompt: adding a
+prompt or a model changes no other text. The model stands there by its fingerprint (of its
+manifest; without one of its config and its tensors' names and shapes), so a folder that is moved,
+copied or renamed writes the same, and models that differ in their weights alone share a seed.
+Prompts that do not fit a model's context are refused before any model writes. For a model whose
+vocabulary extends the first one's it is counted how many of the tokens that it wrote are new
+pieces.
 """
 
 from __future__ import annotations
@@ -14,21 +18,23 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InputError, UsageError
+from ..folders import model_fingerprint
 from ..lines import read_lines
+from ..models import ModelFolder
 from ..progress import Reporter, SilentReporter
 from ..store import write_text
 from .kept import Kept
 from .keys import model_key
 from .loading import Loaded, load_model
 from .newpieces import Added, find_added
-from .placing import labels_of, locate_model, read_tokenizer_of
+from .placing import context_of, labels_of, locate_model, read_tokenizer_of
 from .plans import LoadPlan, check_plan
-from .sampling import Sampling, continue_prompt, seed_of
+from .sampling import Sampling, continue_prompt, refuse_surrogates, seed_of
 from .sidebyside import Sample, SideBySide, WrittenBy, render_html, render_json, render_markdown
 
 __all__ = ["check_sampling", "generate", "read_prompts"]
 
-_FORMAT = "lingraft.generate/2"
+_FORMAT = "lingraft.generate/3"
 _RENDER = {".json": render_json, ".md": render_markdown, ".html": render_html}
 
 
@@ -67,7 +73,7 @@ def generate(
     Raises:
         UsageError: The call does not fit together, or a device is missing.
         MissingPackageError: A library is missing.
-        InputError: A prompt or model cannot be used.
+        InputError: A prompt or model cannot be used, or a prompt is too long for a model.
     """
     teller, how, plan = reporter or SilentReporter(), how or Sampling(), plan or LoadPlan()
     path = None if out is None else Path(out).expanduser()
@@ -77,9 +83,14 @@ def generate(
     texts = read_prompts(prompts) if isinstance(prompts, str | Path) else list(prompts)
     if not texts:
         raise UsageError("there is no prompt; expected one or more.")
+    for number, text in enumerate(texts, 1):
+        refuse_surrogates(text, f"prompt {number}")
     sources = [str(model) for model in models]
     labels, folders = labels_of(sources), [locate_model(name, plan) for name in sources]
-    job = _Job(labels, folders, texts, how, seed, plan, _grafts(labels, folders, plan))
+    tokenizers = [read_tokenizer_of(folder, plan) for folder in folders]
+    for label, folder, tokenizer in zip(labels, folders, tokenizers, strict=True):
+        _refuse_long(label, context_of(folder, plan), tokenizer, texts, how)
+    job = _Job(labels, folders, texts, how, seed, plan, _grafts(labels, tokenizers))
     with Kept(path, [_FORMAT, asdict(how), seed, plan.deciding()]) as kept:
         if kept.damage:
             teller.note(kept.damage)
@@ -97,7 +108,7 @@ def read_prompts(path: str | Path) -> list[str]:
 
     Raises:
         UsageError: There is no such file.
-        InputError: A row holds no prompt, or there is none at all.
+        InputError: A row holds no prompt or what is no character, or there is none at all.
     """
     path = Path(path).expanduser()
     if not path.is_file():
@@ -123,6 +134,7 @@ def _row_prompt(line: str, where: str) -> str:
             f'{where}: no prompt; expected {{"prompt": "..."}}.',
             way_out="Mend the row or take it out.",
         )
+    refuse_surrogates(prompt, where)
     return prompt
 
 
@@ -154,11 +166,8 @@ def _renderer(path: Path | None) -> Any:
     return render
 
 
-def _grafts(labels: Sequence[str], folders: Sequence[Path], plan: LoadPlan) -> dict[str, Added]:
+def _grafts(labels: Sequence[str], tokenizers: Sequence[Any]) -> dict[str, Added]:
     """Find the models whose vocabulary extends the first one's."""
-    if len(folders) < 2:
-        return {}
-    tokenizers = [read_tokenizer_of(folder, plan) for folder in folders]
     pairs = zip(labels[1:], tokenizers[1:], strict=True)
     found = ((label, find_added(tokenizers[0], tokenizer)) for label, tokenizer in pairs)
     return {label: added for label, added in found if added is not None}
@@ -167,17 +176,17 @@ def _grafts(labels: Sequence[str], folders: Sequence[Path], plan: LoadPlan) -> d
 def _write(job: _Job, number: int, kept: Kept, reporter: Reporter) -> WrittenBy:
     """Let one model continue every prompt; it is loaded only if a text is missing."""
     label, folder = job.labels[number], job.folders[number]
-    own_key = model_key(label, folder, job.plan)
+    own_key = model_key("", folder, job.plan)  # labels depend on the other models
     if label in job.added:  # new pieces are counted beside the first model's
-        own_key += f" beside {model_key(job.labels[0], job.folders[0], job.plan)}"
+        own_key += f" beside {model_key('', job.folders[0], job.plan)}"
     keys = [f"{own_key} {prompt}" for prompt in job.prompts]
     missing = [place for place, key in enumerate(keys) if kept.get(key) is None]
     if missing:
         loaded = load_model(str(folder), job.plan, label)
-        _refuse_long(loaded, job.prompts, job.how)
+        told = model_fingerprint(ModelFolder(folder))
         with reporter.task(f"generate {label}", len(missing), "prompts") as progress:
             for place in missing:
-                sample = _sample(loaded, job.prompts[place], job)
+                sample = _sample(loaded, told, job.prompts[place], job)
                 kept.put(keys[place], sample | {"loaded": loaded.describe()})
                 progress.advance(1)
     rows = [dict(kept.get(key)) for key in keys]
@@ -185,8 +194,8 @@ def _write(job: _Job, number: int, kept: Kept, reporter: Reporter) -> WrittenBy:
     return WrittenBy(label, about[0], label in job.added, [Sample(**row) for row in rows])
 
 
-def _sample(loaded: Loaded, prompt: str, job: _Job) -> dict[str, Any]:
-    seed = seed_of(job.seed, loaded.name, prompt)
+def _sample(loaded: Loaded, told: str, prompt: str, job: _Job) -> dict[str, Any]:
+    seed = seed_of(job.seed, told, prompt)
     written = continue_prompt(
         loaded.model, loaded.tokenizer, prompt, job.how, seed=seed, name=loaded.name
     )
@@ -200,20 +209,22 @@ def _sample(loaded: Loaded, prompt: str, job: _Job) -> dict[str, Any]:
     }
 
 
-def _refuse_long(loaded: Loaded, prompts: Sequence[str], how: Sampling) -> None:
+def _refuse_long(
+    label: str, context: int | None, tokenizer: Any, prompts: Sequence[str], how: Sampling
+) -> None:
     """Refuse prompts that leave no room in the context.
 
     Raises:
         InputError: One does.
     """
-    if loaded.context is None:
+    if context is None:
         return
     for number, prompt in enumerate(prompts, 1):
-        size = len(loaded.tokenizer(prompt)["input_ids"])
-        if size + how.max_new_tokens > loaded.context:
+        size = len(tokenizer(prompt)["input_ids"])
+        if size + how.max_new_tokens > context:
             raise InputError(
-                f"{loaded.name}: prompt {number} has {size:,} tokens; with "
-                f"{how.max_new_tokens:,} more its context of {loaded.context:,} is exceeded.",
+                f"{label}: prompt {number} has {size:,} tokens; with "
+                f"{how.max_new_tokens:,} more its context of {context:,} is exceeded.",
                 effect="What it writes behind its context means nothing.",
                 way_out="Shorten the prompt, or use a smaller --max-new-tokens.",
             )

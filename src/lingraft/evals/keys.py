@@ -19,7 +19,7 @@ def model_key(label: str, folder: Path, plan: LoadPlan) -> str:
     """Tell a model, and where and in which numbers it computes.
 
     Args:
-        label: What results call it; it decides seeds, too.
+        label: What results call it; "" where they do not depend on that.
         folder: Where it lies.
         plan: How it is loaded; "auto" stands here as what this machine makes of it.
 

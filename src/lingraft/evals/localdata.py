@@ -26,7 +26,8 @@ import gzip
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -129,7 +130,14 @@ def _read_csv(
 ) -> list[Row]:
     """Read columns of a CSV file; the last is the answer, without spaces around it."""
     with _existing(path, found).open(encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+        reader = csv.DictReader(file)
+        try:
+            rows = list(reader)
+        except csv.Error as error:  # a quote that nothing closes, for one
+            raise InputError(
+                f"{path}: the row from line {reader.line_num + 1} on: {error}.",
+                way_out="Fetch the file again.",
+            ) from None
     for number, row in enumerate(rows):
         absent = [name for name in columns if not isinstance(row.get(name), str)]
         if not absent:
@@ -200,8 +208,10 @@ def _read_arrow(folder: Path, found: LocalBenchmark) -> list[Row]:
     rows: list[Row] = []
     for path in _subjects(folder, "*.arrow", found):
         try:
-            rows += pa.ipc.open_stream(_existing(path, found).read_bytes()).read_all().to_pylist()
-        except pa.ArrowInvalid as error:
+            table = pa.ipc.open_stream(_existing(path, found).read_bytes()).read_all()
+            table.validate(full=True)  # places of damaged values would be read as they stand
+            rows += table.to_pylist()
+        except (pa.ArrowException, OSError) as error:  # OSError: it is cut short
             raise InputError(
                 f"{path}: not an Arrow stream: {error}.", way_out="Fetch the file again."
             ) from None
@@ -209,23 +219,35 @@ def _read_arrow(folder: Path, found: LocalBenchmark) -> list[Row]:
 
 
 def _read_hellaswag(folder: Path, found: LocalBenchmark) -> None:
-    rows = _read_arrow(folder / "hellaswag" / "hf_datasets" / "none" / "validation", found)
-    _require(rows, "activity_label", "ctx_a", "ctx_b", "endings", "label")
+    place = folder / "hellaswag" / "hf_datasets" / "none" / "validation"
+    rows = _read_arrow(place, found)
+    texts = dict.fromkeys(("activity_label", "ctx_a", "ctx_b", "label"), str)
+    _require(rows, place, {**texts, "endings": list})
     found.tasks.append(LocalTask("hellaswag", _set_aside(rows, found)))
 
 
 def _read_winogrande(folder: Path, found: LocalBenchmark) -> None:
     place = folder / "winogrande" / "hf_datasets" / "winogrande_xl" / "validation"
     rows = _read_arrow(place, found)
-    _require(rows, "sentence", "option1", "option2", "answer")
+    _require(rows, place, dict.fromkeys(("sentence", "option1", "option2", "answer"), str))
     found.tasks.append(LocalTask("winogrande", _set_aside(rows, found)))
 
 
-def _require(rows: list[Row], *names: str) -> None:
-    """Look fields up; a missing one raises KeyError, which `read_local` explains."""
-    for row in rows:
-        for name in names:
-            row[name]
+def _require(rows: list[Row], place: Path, kinds: dict[str, type]) -> None:
+    """Refuse rows without fields of these kinds, by their number from 1."""
+    for number, row in enumerate(rows, 1):
+        for name, kind in kinds.items():
+            value = row.get(name) if isinstance(row, dict) else None
+            if not isinstance(value, kind):
+                raise InputError(
+                    f"{place}: item {number:,} has {value!r:.60} for '{name}'; expected a "
+                    f"{_NOUNS[kind]}.",
+                    effect="It could not be asked.",
+                    way_out="Fetch the file again.",
+                )
+
+
+_NOUNS: dict[type, str] = {str: "text", list: "list"}
 
 
 def _set_aside(rows: list[Row], found: LocalBenchmark) -> dict[str, list[Row]]:
@@ -259,8 +281,8 @@ def _arc_rows(path: Path) -> Iterator[Row]:
     mosaicml/llm-foundry's, has shifted by one).
     """
     seen: set[str] = set()
-    for number, line in enumerate(_gzip_lines(path)):
-        doc = json.loads(line)["doc"]
+    for number, row in _json_rows(path, _gzip_lines(path)):
+        doc = row["doc"]
         if doc["id"] in seen:
             continue
         seen.add(doc["id"])
@@ -269,7 +291,7 @@ def _arc_rows(path: Path) -> Iterator[Row]:
         match = re.fullmatch(r"(.*)" + "".join(rf"\n {c}\. (.*)" for c in letters), body, re.DOTALL)
         if match is None or not 0 <= doc["gold"] < len(letters):
             raise InputError(
-                f"{path}: line {number + 1}: no question with the choices {', '.join(letters)}.",
+                f"{path}: line {number}: no question with the choices {', '.join(letters)}.",
                 way_out="Fetch the file again.",
             )
         yield {
@@ -284,15 +306,29 @@ def _gzip_lines(path: Path) -> Iterator[str]:
     try:
         with gzip.open(path, "rt", encoding="utf-8") as file:
             yield from file
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: {error}.", way_out="Fetch the file again.") from None
+
+
+def _json_rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[int, Any]]:
+    """Give each line's number, from 1, and what it holds."""
+    for number, line in enumerate(lines, 1):
+        try:
+            row = json.loads(line)
+        except ValueError as error:
+            raise InputError(
+                f"{path}: line {number}: not JSON: {error}.", way_out="Fetch the file again."
+            ) from None
+        yield number, row
 
 
 def _read_truthfulqa(folder: Path, found: LocalBenchmark) -> None:
     path = _existing(folder / "truthfulqa" / "data" / "v1" / "mc_task.json", found)
+    items = json.loads(path.read_text(encoding="utf-8"))
+    _require(items, path, {"question": str})
     rows = [
         {"question": item["question"], **{k: _targets(item[k]) for k in _TRUTHFUL_TARGETS}}
-        for item in json.loads(path.read_text(encoding="utf-8"))
+        for item in items
     ]
     found.tasks += [LocalTask(f"truthfulqa_{mc}", {"validation": rows}) for mc in ("mc1", "mc2")]
 
@@ -309,8 +345,8 @@ def _read_gsm8k(folder: Path, found: LocalBenchmark) -> None:
     for split in ("train", "test"):
         path = _existing(folder / "gsm8k" / f"{split}.jsonl", found)
         with path.open(encoding="utf-8") as file:
-            splits[split] = [json.loads(line) for line in file]
-        _require(splits[split], "question", "answer")
+            splits[split] = [row for _, row in _json_rows(path, file)]
+        _require(splits[split], path, {"question": str, "answer": str})
     found.tasks.append(LocalTask("gsm8k", splits))
 
 

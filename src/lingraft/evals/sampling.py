@@ -10,6 +10,7 @@ Source: Holtzman et al. 2019, arXiv 1904.09751 (top-p), as transformers samples 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ __all__ = [
     "Sampling",
     "continue_ids",
     "continue_prompt",
+    "refuse_surrogates",
     "sampling_options",
     "seed_of",
 ]
@@ -58,9 +60,35 @@ class Continuation(NamedTuple):
 
 
 def seed_of(seed: int, model: str, prompt: str) -> int:
-    """Give the seed of one continuation: no other prompt or model changes it."""
+    """Give the seed of one continuation: no other prompt or model changes it.
+
+    Args:
+        seed: Decides all of them.
+        model: What tells the model; it must not depend on the models beside it.
+        prompt: Text to go on from.
+    """
     mixed = hashlib.sha256(f"{seed}\0{model}\0{prompt}".encode()).digest()
     return int.from_bytes(mixed[:8], "little")
+
+
+def refuse_surrogates(text: str, where: str) -> None:
+    """Refuse text that is no UTF-8: tokenizers do not take it.
+
+    Args:
+        text: To be read by a tokenizer.
+        where: How the message names it.
+
+    Raises:
+        InputError: It holds half of a surrogate pair.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"{where}: character {error.start + 1:,} is half of a surrogate pair "
+            f"(U+{ord(text[error.start]):04X}), which is no character.",
+            way_out="Write the text in UTF-8; in JSON a pair needs both of its halves.",
+        ) from None
 
 
 def sampling_options(how: Sampling) -> dict[str, Any]:
@@ -92,7 +120,7 @@ def continue_prompt(
         name: How messages call the model.
 
     Raises:
-        InputError: A logit is NaN.
+        InputError: Logits are not finite, see `continue_ids`.
     """
     given: list[int] = tokenizer(prompt)["input_ids"]
     ids = continue_ids(model, tokenizer, given, how, seed=seed, name=name)
@@ -126,27 +154,33 @@ def continue_ids(
         streamer: Gets tokens as they come.
 
     Raises:
-        InputError: A logit is NaN.
+        InputError: A logit is NaN or +infinity, or all are -infinity: nothing can be chosen. One
+            that is -infinity is a token that the model never writes, and fine.
     """
     device = model.get_input_embeddings().weight.device
     ids = torch.tensor([given], device=device)
     if seed is not None:
         torch.manual_seed(seed)
 
-    def refuse_nan(_: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-        if bool(torch.isnan(logits).any()):
+    scale = 1.0 if how.greedy else how.temperature  # a finite logit can overflow through it
+
+    def refuse_infinite(ids_BT: torch.Tensor, logits_BV: torch.Tensor) -> torch.Tensor:
+        highest = float((logits_BV / scale).max())  # NaN where there is one
+        if not math.isfinite(highest):
             raise InputError(
-                f"{name}: a logit is NaN after {len(given)} tokens of prompt.",
+                f"{name}: its highest logit is {highest:g} after {ids_BT.shape[1]:,} tokens, "
+                f"{len(given):,} of them prompt; expected a finite number.",
                 effect="What it writes would mean nothing.",
-                way_out="Look for NaN in the weights, or load with another --dtype.",
+                way_out="Look for tensors that are not finite, load with another --dtype, or use "
+                "a larger --temperature.",
             )
-        return logits
+        return logits_BV
 
     with torch.no_grad(), _asking_nothing(model, tokenizer):
         out = model.generate(
             ids,
             attention_mask=torch.ones_like(ids),
-            logits_processor=[refuse_nan],
+            logits_processor=[refuse_infinite],
             streamer=streamer,
             **sampling_options(how),
         )

@@ -12,6 +12,7 @@ line gives the same numbers on the same folder: `lm_eval run ... --include_path 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -86,7 +87,7 @@ def write_task_folder(
                     effect="It could not be evaluated.",
                     way_out="Remove the files of that subject from the data folder.",
                 )
-            _write_task(task, configs[task.name], folder)
+            _write_task(task, configs[task.name], folder, Path(os.path.commonpath(found.files)))
         sources["benchmarks"][name] = _describe(found, data_dir)
     _refuse_missing(sources, set(wanted), data_dir)
     written = sorted([*folder.glob("*.yaml"), *folder.glob("rows/*.parquet")])
@@ -111,14 +112,27 @@ def _refuse_missing(sources: Mapping[str, Any], wanted: set[str], data_dir: Path
         )
 
 
-def _write_task(task: LocalTask, config: Path, folder: Path) -> None:
+def _write_task(task: LocalTask, config: Path, folder: Path, source: Path) -> None:
+    """Write a task's file and rows, which come from files at `source`.
+
+    Raises:
+        InputError: Rows of a split have no table in common, as a number where others have text.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     data_files: dict[str, str] = {}
     for split, rows in task.splits.items():
         path = (folder / "rows" / f"{task.name}-{split}.parquet").resolve()
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        try:
+            table = pa.Table.from_pylist(rows)
+        except (pa.ArrowException, UnicodeEncodeError, OverflowError) as error:
+            raise InputError(
+                f"{source}: the items of {task.name} ({split}) are not all of one kind: {error}.",
+                effect="They could not be asked.",
+                way_out="Fetch the files again.",
+            ) from None
+        pq.write_table(table, path)
         data_files[split] = str(path)
     cache = folder.resolve() / ".datasets"
     lines = [

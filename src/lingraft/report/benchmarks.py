@@ -7,6 +7,7 @@ intervals, and answers side by side; its shape is `lingraft.eval/1`.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,7 @@ _SUITES = {
     "zh": "Chinese benchmarks",
 }
 _MOST_SAMPLES = 12
+"""Items shown with their answers, of all benchmarks together."""
 _WAY_OUT = "Make it again: lingraft eval MODEL... --suite NAME --out DIR."
 
 
@@ -172,7 +174,7 @@ def _suite(content: Mapping[str, Any]) -> Suite:
         from_files=content["data"]["kind"] == "local",
         models=tuple(models),
         rows=tuple(_row(row, names) for row in content["rows"]),
-        samples=tuple(_sample(s, names, titles) for s in content["samples"][:_MOST_SAMPLES]),
+        samples=tuple(_sample(s, names, titles) for s in _spread(content["samples"])),
         published=tuple(_published(published, content["rows"])),
         published_source=published["source"] if published else "",
     )
@@ -211,6 +213,17 @@ def _cell(
         num_too_long=int(score.get("num_too_long") or 0),
         best=score["value"] is not None and score["value"] == highest,
     )
+
+
+def _spread(samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Take samples of all benchmarks alike, the first ones of each, in the order they have."""
+    taken: Counter[str] = Counter()
+    ranks: list[int] = []
+    for sample in samples:
+        ranks.append(taken[sample["benchmark"]])
+        taken[sample["benchmark"]] += 1
+    first = sorted(range(len(samples)), key=ranks.__getitem__)[:_MOST_SAMPLES]
+    return [samples[place] for place in sorted(first)]
 
 
 def _sample(
