@@ -12,7 +12,7 @@ from pico import SIZES
 
 from lingraft.manifest import Identity
 from lingraft.progress import SilentReporter
-from lingraft.shards import write_tokens
+from lingraft.shards import INDEX_NAME, IndexedTokenizer, TokenIndex, write_tokens
 from lingraft.store import Artefact, Draft, open_draft
 from lingraft.train import stage
 from lingraft.train.settings import LoraSettings, TrainSettings
@@ -23,6 +23,7 @@ __all__ = [
     "open_train_draft",
     "settings",
     "train",
+    "write_index",
     "write_set",
 ]
 
@@ -50,6 +51,15 @@ def write_set(folder: Path, name: str, first: int, num_valid: int = 3) -> None:
         docs = [[1, *range(first + n, first + n + 20), 2] for n in range(num_docs)]
         write_tokens(folder / f"{name}-{split}.npy", docs, SIZES["vocab_size"])
         np.save(folder / f"{name}-{split}.bytes.npy", np.full(num_docs, 60, np.uint32))
+    write_index(folder)
+
+
+def write_index(folder: Path, vocab_size: int = SIZES["vocab_size"]) -> None:
+    """The index of a folder's token files, without what training does not read of it."""
+    tokenizer = IndexedTokenizer(
+        name="counting", digest="0" * 64, vocab_size=vocab_size, bos_id=1, eos_id=2
+    )
+    (folder / INDEX_NAME).write_text(TokenIndex.build(tokenizer, []).model_dump_json())
 
 
 def open_train_draft(folder: Path, s: TrainSettings) -> Draft:

@@ -95,7 +95,8 @@ def run_recipe(
     last = find_stage(to) if to else STAGES[-1]
     again = {stage.name for stage in _stages_to_redo(redo, last)}
     if last.number >= find_stage("train").number:
-        recipe.train.launch.refuse_many()  # now, not after hours of work on the corpus
+        # Now, not after hours of work on the corpus.
+        recipe.train.launch.refuse_many(recipe.train.accumulation)
     folder = recipe.run_folder
     with disk_errors(folder), lock_folder(folder):
         write_json(folder / "recipe.resolved.json", recipe.model_dump(mode="json"))

@@ -3,6 +3,8 @@
 All begin with a warm-up in a straight line. `cosine` and `linear` then fall to `floor`; `wsd`
 (warm-up, stable, decay) stays at its peak and falls only at the end, as 1 - sqrt of what is done
 of the fall, so that a run can be made longer without being made anew; `constant` never falls.
+A floor above 0 is reached in the last step. One of 0 is reached after it, as transformers'
+schedules do: at a rate of 0 a step would train nothing.
 
 Sources: the cosine, Loshchilov & Hutter 2016 (arXiv 1608.03983); WSD, MiniCPM, Hu et al. 2024
 (2404.06395); its 1 - sqrt form, Hägele et al. 2024 (2405.18392).
@@ -35,7 +37,7 @@ def share_of_peak(
         schedule: The shape.
         warmup_frac: Share of the steps in which the rate climbs.
         decay_frac: Share of the steps in which the rate of `wsd` falls.
-        floor: Where it ends, in the last step.
+        floor: Where it ends: in the last step, or, if 0, one step after it.
 
     Returns:
         A number above 0, 1 at the peak.
@@ -47,7 +49,8 @@ def share_of_peak(
         return 1.0
     begin = max(steps - round(decay_frac * steps) - 1, warmup_steps)
     first = begin if schedule == "wsd" else warmup_steps
-    done_frac = max(step - first, 0) / max(steps - 1 - first, 1)
+    last = steps - 1 if floor else steps
+    done_frac = max(step - first, 0) / max(last - first, 1)
     match schedule:
         case "cosine":
             left_frac = 0.5 * (1 + math.cos(math.pi * done_frac))

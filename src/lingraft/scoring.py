@@ -29,7 +29,7 @@ from .errors import InputError
 from .progress import Progress
 from .rows import IGNORE
 
-__all__ = ["Score", "Watched", "has_plain_head", "score_docs"]
+__all__ = ["NotFiniteError", "Score", "Watched", "has_plain_head", "score_docs"]
 
 _BATCH_TOKENS = 8_192
 """Tokens that go through the model at once, padding included."""
@@ -37,6 +37,10 @@ _CHUNK = {"cuda": 2048}
 """Positions whose logits are held at once; 256 elsewhere, where they stay near the cores."""
 _LOGIT_ITEMS = 1 << 28
 """Logits of one batch where the model makes them itself."""
+
+
+class NotFiniteError(InputError):
+    """A model gives logits that are no numbers."""
 
 
 class Score(NamedTuple):
@@ -79,6 +83,7 @@ def score_docs(
     count: Literal["docs", "tokens"] = "docs",
     watch: Callable[[Watched], None] | None = None,
     name_doc: Callable[[int], str] = "the model: document {}".format,
+    before_batch: Callable[[], None] = lambda: None,
 ) -> Score:
     """Score documents; equal calls on one machine give equal bits.
 
@@ -96,17 +101,17 @@ def score_docs(
         count: What `progress` counts.
         watch: Gets each batch's tokens with their ranks.
         name_doc: How messages call a document, by its number.
+        before_batch: May end the scoring by what it raises.
 
     Raises:
-        InputError: There is no text to score, an id has no row, or a logit is not finite.
+        InputError: There is no text to score, or an id has no row.
+        NotFiniteError: A logit is not finite.
     """
     assert len(docs_ids) == len(sizes_bytes), f"{len(docs_ids)} docs, {len(sizes_bytes)} sizes"
     stride = stride or max_tokens
     assert 1 <= stride <= max_tokens, f"stride {stride} of {max_tokens}"
     size_bytes = _total_bytes(sizes_bytes)
-    windows = [
-        w for n, ids in enumerate(docs_ids) for w in _windows(n, len(ids), max_tokens, stride)
-    ]
+    windows = _all_windows(docs_ids, max_tokens, stride)
     left = np.bincount([window.doc for window in windows], minlength=len(docs_ids))
     if progress and count == "docs":
         progress.advance(int((left == 0).sum()))
@@ -115,6 +120,7 @@ def score_docs(
     model.eval()
     try:
         for batch in _batches(windows, scorer.most_tokens(batch_tokens)):
+            before_batch()
             scorer.score(batch)
             for window in batch:
                 left[window.doc] -= 1
@@ -122,9 +128,12 @@ def score_docs(
                     progress.advance(window.num_labels if count == "tokens" else 1)
     finally:
         model.train(training)
-    nats_D = scorer.nats_D.tolist()
-    nats = math.fsum(nats_D)
     total_tokens = sum(window.num_labels for window in windows)
+    return _score(scorer.nats_D.tolist(), total_tokens, size_bytes)
+
+
+def _score(nats_D: list[float], total_tokens: int, size_bytes: int) -> Score:
+    nats = math.fsum(nats_D)
     return Score(nats, total_tokens, size_bytes, nats / math.log(2) / size_bytes, tuple(nats_D))
 
 
@@ -168,6 +177,12 @@ def _windows(doc: int, size: int, max_tokens: int, stride: int) -> Iterator[_Win
         begin = max(done - (max_tokens - stride), 0)
         yield _Window(doc, begin, end, done + 1)
         done, end = end, min(end + stride, size - 1)
+
+
+def _all_windows(docs_ids: Docs, max_tokens: int, stride: int) -> list[_Window]:
+    """Cut all documents, in their order."""
+    sizes = map(len, docs_ids)
+    return [w for n, size in enumerate(sizes) for w in _windows(n, size, max_tokens, stride)]
 
 
 def _batches(windows: list[_Window], batch_tokens: int) -> Iterator[list[_Window]]:
@@ -254,7 +269,7 @@ class _Scorer:
     ) -> None:
         wrong = np.flatnonzero(~np.isfinite(nats_N))
         if len(wrong):
-            raise InputError(
+            raise NotFiniteError(
                 f"{self._name_doc(int(docs_N[wrong[0]]))}: the logits of {len(wrong):,} of "
                 f"{len(nats_N):,} tokens are not finite.",
                 effect="Its bits per byte would be no number.",

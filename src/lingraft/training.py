@@ -5,7 +5,8 @@ seeded anew before each step, so a run killed at any moment and started again en
 bits as one that was left alone, on one device. Checkpoints are `checkpoints.py`'s.
 
 SIGTERM, which a cluster sends before it takes a machine away, ends the run after the step that
-it came in, with a checkpoint.
+it came in, with a checkpoint; before the first step, as soon as nothing is half done. Some clusters
+send it twice: the second one changes nothing.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -27,13 +28,36 @@ import torch
 from .checkpoints import Checkpoints
 from .errors import LingraftError, StoppedError
 from .optimizers import Group, OptimizerName, make_optimizer
+from .progress import Progress
 from .ranks import ONE, Ranks
 from .schedules import Schedule, share_of_peak
 from .store import Draft
 
-__all__ = ["Group", "LoopPlan", "StepLog", "fit", "learning_rate", "memory_told"]
+__all__ = [
+    "IS_KEPT",
+    "LESS_MEMORY",
+    "Group",
+    "LoopPlan",
+    "StepLog",
+    "Termination",
+    "fit",
+    "learning_rate",
+    "memory_told",
+    "telling_of_memory",
+]
 
 _BEGINS_ANEW = "A run with other settings begins anew, from step 0: its checkpoints are its own."
+IS_KEPT = "The checkpoint before this step is kept for the same settings."
+"""What a run that ends with an error leaves."""
+LESS_MEMORY = "train.lora.rank, take train.optimizer = 'adamw-8bit', or train.rows = 'added'"
+"""What takes less memory in training, after "Lower "."""
+_LESS_IN_A_STEP = (
+    "Lower train.micro_batch_size and raise train.accumulation as much: the run goes on, and the "
+    "result stays the same but for rounding and dropout's masks (it begins anew where "
+    "train.router_aux_loss is above 0). Then lower "
+    f"train.seq_len or {LESS_MEMORY}. {_BEGINS_ANEW}"
+)
+_GO_ON = "Run the same command again to go on."
 
 
 @dataclass(frozen=True)
@@ -102,6 +126,7 @@ def fit(
     ranks: Ranks = ONE,
     describe: Callable[[int], str] = lambda step: "",
     before_checkpoint: Callable[[], None] = lambda: None,
+    termination: Termination | None = None,
 ) -> list[float]:
     """Train in place; go on from the newest checkpoint in `draft.scratch` if there is one.
 
@@ -109,15 +134,15 @@ def fit(
         groups: What is trained. Parameters must lie on their device already.
         plan: Steps and rates.
         backward: Runs forward and backward of a whole step (all micro-batches), adding to
-            `.grad`, and returns its mean loss in nats. With several processes, it does this
-            process's share, so that gradients and losses add up to those of the step.
+            `.grad`, and returns its mean loss in nats. Of several processes each does its share,
+            so that gradients and losses add up to those of the step.
         draft: Seed, place of the checkpoints, and progress.
-        on_step: Called after each step, before the checkpoint that covers it. After a kill,
-            steps since the last checkpoint are done again and called again, with equal values:
-            a consumer must take a second call for a step as a replacement of the first.
+        on_step: Called after each step, before the checkpoint that covers it. After a kill, steps
+            since the last checkpoint come again, with equal values: they replace the first.
         ranks: The processes that train together.
         describe: Tells what a step reads, for messages.
         before_checkpoint: Puts what `on_step` kept on the disk, in the process that writes.
+        termination: That of the caller, entered; None: SIGTERM is noticed in this loop alone.
 
     Returns:
         Loss of every step, those before a resume included.
@@ -132,26 +157,30 @@ def fit(
     ranks.copy_first(parameters)
     checkpoints = Checkpoints(draft.scratch / plan.folder, plan.keep_checkpoints, draft.note)
     losses = checkpoints.restore(groups, optimizer, plan.known_steps)
-    done, per_step = len(losses), plan.tokens_per_step
-    progress_of = draft.progress(plan.label, plan.steps * per_step, "tokens", done * per_step)
-    with progress_of as progress, _Termination() as termination:
+    done = len(losses)
+    with _progress(draft, plan, done) as progress, _noticing(termination) as asked:
+        if done < plan.steps:
+            asked.stop_if_asked(ranks, f"before step {plan.first_step + done}")
         for local in range(done, plan.steps):
-            step = plan.first_step + local
-            _seed(draft.seed, step, ranks)
+            _seed(draft.seed, step := plan.first_step + local, ranks)
             rates = _set_rates(groups, optimizer, learning_rate(local, plan))
             log = _take_step(step, optimizer, plan, backward, parameters, rates, ranks, describe)
             losses.append(log.loss)
             on_step(step, log)
-            is_asked = bool(ranks.sum_number(float(termination.is_asked)))
-            if ranks.is_first and (_is_due(local, plan) or is_asked):
+            is_asked = bool(ranks.sum_number(float(asked.is_asked)))
+            if ranks.is_first and (is_asked or _is_due(local, plan)):
                 before_checkpoint()
                 checkpoints.save(groups, optimizer, losses)
-            if is_asked and not (plan.is_last and local + 1 == plan.steps):
-                ranks.wait()
-                raise _stopped(step)
-            progress.advance(per_step, _told(log, parameters[0].device))
+            if is_asked:
+                _stop_after(local, plan, ranks)
+            progress.advance(plan.tokens_per_step, _told(log, parameters[0].device))
     ranks.wait()
     return losses
+
+
+def _progress(draft: Draft, plan: LoopPlan, done: int) -> AbstractContextManager[Progress]:
+    per_step = plan.tokens_per_step
+    return draft.progress(plan.label, plan.steps * per_step, "tokens", done * per_step)
 
 
 def _told(log: StepLog, device: torch.device) -> str:
@@ -179,7 +208,7 @@ def _take_step(
     describe: Callable[[int], str],
 ) -> StepLog:
     """Forward, backward, and a step of the optimizer; of all processes together."""
-    with _telling_of_memory(step):
+    with telling_of_memory(f"step {step}", IS_KEPT, _LESS_IN_A_STEP):
         optimizer.zero_grad(set_to_none=True)
         loss = ranks.sum_number(backward(step))
         ranks.sum_gradients(parameters)
@@ -218,28 +247,35 @@ def _check_finite(
     read = f" It read {batch}." if batch else ""
     raise LingraftError(
         f"step {step}: loss {loss}, gradient norm {norm}; expected finite numbers.{read}",
-        effect=f"Every parameter would become NaN. Learning rates were: {shown}. "
-        "The checkpoint before this step is kept for the same settings.",
+        effect=f"Every parameter would become NaN. Learning rates were: {shown}. {IS_KEPT}",
         way_out="Lower the learning rate (lr), or lengthen the warm-up (warmup_frac); "
         "if it is always this step, look at what it read. " + _BEGINS_ANEW,
     )
 
 
-def _stopped(step: int) -> StoppedError:
-    return StoppedError(
-        f"stopped by SIGTERM after step {step}; a checkpoint holds everything up to here.",
-        way_out="Run the same command again to go on.",
+def _stop_after(local: int, plan: LoopPlan, ranks: Ranks) -> None:
+    if plan.is_last and local + 1 == plan.steps:
+        return
+    ranks.wait()
+    raise StoppedError(
+        f"stopped by SIGTERM after step {plan.first_step + local}; a checkpoint holds everything "
+        "up to here.",
+        way_out=_GO_ON,
     )
 
 
-class _Termination:
-    """Notices SIGTERM, where this is the thread that gets signals; puts the handler back."""
+class Termination:
+    """Notices SIGTERM, where this is the thread that gets signals; puts the handler back.
+
+    The second of two signals changes nothing: a process that torchrun started may get SLURM's own,
+    and the one that torchrun hands on.
+    """
 
     def __init__(self) -> None:
         self.is_asked = False
         self._former: Any = None
 
-    def __enter__(self) -> _Termination:
+    def __enter__(self) -> Termination:
         if threading.current_thread() is threading.main_thread():
             self._former = signal.signal(signal.SIGTERM, self._ask)
         return self
@@ -253,25 +289,44 @@ class _Termination:
         if self._former is not None:
             signal.signal(signal.SIGTERM, self._former)
 
+    def stop_if_asked(self, ranks: Ranks, when: str) -> None:
+        """End the run where nothing is half done and no step is lost.
+
+        Args:
+            ranks: Those that come to here together: where one was asked, all stop.
+            when: For the message, as "before step 0".
+
+        Raises:
+            StoppedError: SIGTERM came.
+        """
+        if ranks.sum_number(float(self.is_asked)):
+            raise StoppedError(
+                f"stopped by SIGTERM {when}; whatever checkpoints there were are kept.",
+                way_out=_GO_ON,
+            )
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.is_asked = True
 
 
+def _noticing(termination: Termination | None) -> AbstractContextManager[Termination]:
+    return nullcontext(termination) if termination else Termination()
+
+
 @contextmanager
-def _telling_of_memory(step: int) -> Iterator[None]:
-    """Turn a lack of memory into a message that says what to lower."""
+def telling_of_memory(where: str, effect: str, way_out: str) -> Iterator[None]:
+    """Turn a lack of memory into a message that says what to lower.
+
+    Raises:
+        LingraftError: Memory ran out.
+    """
     try:
         yield
-    except RuntimeError as error:  # torch.OutOfMemoryError is one
-        is_lack = isinstance(error, torch.OutOfMemoryError)
+    except (RuntimeError, MemoryError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        is_lack = isinstance(error, torch.OutOfMemoryError | MemoryError)
         if not is_lack and "can't allocate memory" not in str(error):
             raise
+        first_line = next(iter(str(error).splitlines()), type(error).__name__)
         raise LingraftError(
-            f"step {step}: memory ran out: {str(error).splitlines()[0]}",
-            effect="The checkpoint before this step is kept for the same settings.",
-            way_out="Lower train.micro_batch_size and raise train.accumulation as much; the "
-            "result stays the same but for rounding, dropout's masks, and "
-            "train.router_aux_loss where it is above 0. Then lower train.seq_len or "
-            "train.lora.rank, take train.optimizer = 'adamw-8bit', or train.rows = 'added'. "
-            + _BEGINS_ANEW,
+            f"{where}: memory ran out: {first_line}", effect=effect, way_out=way_out
         ) from error

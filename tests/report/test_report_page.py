@@ -47,6 +47,19 @@ def test_a_run_of_before_mixtures_were_told_joined_its_documents(
     assert "| documents of a sequence | joined |" in card
 
 
+def test_a_step_is_told_whole_and_by_its_split_in_an_older_run(
+    fake_run: Any, render_texts: Texts
+) -> None:
+    page, card = render_texts()
+    assert "<dt>sequences in a step</dt><dd>8</dd>" in page
+    assert "| step | 8 sequences |" in card
+    del fake_run.settings["train"]["sequences_per_step"]
+    fake_run.settings["train"] |= {"micro_batch_size": 4, "accumulation": 2}
+    page, card = render_texts()
+    assert "4 × 2" in Reader(page).text
+    assert "| batch of one process | 4 sequences × 2 |" in card
+
+
 def test_tags_are_closed_in_order(page: str) -> None:
     assert Reader(page).all("html") == [{"lang": "en"}]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from training_runs import KilledError, curve, settings, train
 from lingraft.rows import IGNORE
 from lingraft.store import Artefact
 from lingraft.train.data import Data, Raise
-from lingraft.train.guarding import Guard
+from lingraft.train.guarding import Guard, GuardStopError
 from lingraft.train.phases import plan_phases
 from lingraft.train.settings import GuardSettings, PhaseSettings
 
@@ -177,3 +178,25 @@ def test_nothing_is_raised_for_steps_that_do_not_come() -> None:
     row = row_of(6, 2.0)
     guard.judge(row, is_last=True)
     assert (raises, "replay" in row, len(told)) == ([], False, 1)
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_a_run_is_stopped_only_where_steps_are_left(is_last: bool) -> None:
+    told: list[str] = []
+    stop = GuardSettings(set="high", max_rise=1e-4, action="stop")
+    guard = Guard(stop, [], [row_of(0, 1.0)], told.append)
+    guard.judge(row_of(6, 2.0), is_last=is_last)
+    assert len(told) == 1
+    with nullcontext() if is_last else pytest.raises(GuardStopError):
+        guard.stop_if_asked()
+
+
+def test_a_run_that_did_all_its_steps_was_not_stopped(
+    inputs: dict[str, Artefact], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    stop = GuardSettings(set="high", max_rise=1e-4, action="stop")
+    s = settings(guard=stop, lr=3e-2, max_steps=4)
+    with caplog.at_level("INFO", "lingraft"):
+        artefact = train(tmp_path, inputs, s)
+    assert (artefact.facts["steps"], artefact.facts["stopped_by_guard"]) == (4, False)
+    assert "WARNING: 'high' is at" in caplog.text

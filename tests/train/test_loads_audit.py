@@ -89,6 +89,27 @@ def test_the_balance_loss_is_that_of_transformers(tmp_path: Path) -> None:
     assert loads.balance_loss(2).requires_grad
 
 
+def test_the_balance_loss_leaves_out_what_fills_a_row_up() -> None:
+    from transformers.models.mixtral.modeling_mixtral import load_balancing_loss_func
+
+    text = torch.randn(6, 4, generator=torch.Generator().manual_seed(1))
+    fill = torch.tensor([9.0, 0, 0, 0]).expand(12, 4)
+    is_text = torch.arange(18) < 6
+    counted = is_text & (torch.arange(18) != 2)  # a document ends: no target, but text
+    logits = torch.cat([text, fill]).requires_grad_()
+    block = _Block(logits)
+    loads = Loads(block)
+    loads.begin(counted, is_text)
+    block(torch.zeros(18, 1))
+    loss = loads.balance_loss(2)
+    theirs = load_balancing_loss_func((logits,), 4, 2, is_text.long().unsqueeze(0))
+    assert loss.item() == pytest.approx(theirs.item(), rel=1e-6)
+    loss.backward()  # type: ignore[no-untyped-call]
+    assert logits.grad is not None
+    assert not logits.grad[6:].any()
+    assert logits.grad[:6].any(1).all()
+
+
 def test_a_dense_model_has_no_loads(tmp_path: Path) -> None:
     save_llama(tmp_path)
     assert Loads(nn.Linear(2, 2)).told(ONE) == {}

@@ -13,6 +13,7 @@ from lingraft.errors import UsageError
 from lingraft.train.build import Built, build
 from lingraft.train.phases import (
     Phase,
+    count_steps,
     count_trained,
     cut_phases,
     group_parameters,
@@ -237,3 +238,57 @@ def test_a_phase_that_would_train_nothing_is_refused(tmp_path: Path) -> None:
     built = model(tmp_path, rows="none", num_base=None)
     with pytest.raises(UsageError, match="of which this run has nothing"):
         names(built, settings(rows="none"), "added", "base")
+
+
+def shared_steps(s: TrainSettings, steps: int) -> int:
+    return sum(p.steps for p in plan_phases(s, steps) if not p.settings.mixture)
+
+
+@pytest.mark.parametrize("pass_steps", [5, 6, 13, 100])
+@pytest.mark.parametrize(
+    "phases",
+    [
+        "reference",
+        [phase("added", frac=0.2), phase("lora")],
+        [phase("added", frac=0.3, mixture=["1:high"]), phase("lora")],
+        [phase("added", tokens=200, mixture=["1:high"]), phase("lora")],
+        [phase("added", tokens=200, mixture=["1:high"]), phase("lora", frac=0.1), phase("added")],
+        [phase("added", frac=0.3, mixture=["1:high"]), phase("lora", frac=0.7)],
+        [phase("added", mixture=["1:high"]), phase("lora", frac=0.3)],
+        [phase("added", mixture=["1:high"]), phase("lora", tokens=60), phase("lora", frac=0.3)],
+    ],
+)
+def test_a_pass_is_of_the_phases_without_a_mixture_of_their_own(
+    phases: Any, pass_steps: int
+) -> None:
+    """Sequences of 16, 2 a step; where shares are rounded, one step may be more than a pass."""
+    s = settings(phases=phases, seq_len=16, micro_batch_size=2)
+    steps = count_steps(s, pass_steps)
+    assert shared_steps(s, steps) - pass_steps in (0, 1)
+    if all(p.settings.mixture is None for p in plan_phases(s, steps)):
+        assert steps == pass_steps
+
+
+@pytest.mark.parametrize(
+    "phases",
+    [
+        [phase("lora", mixture=["1:high"])],
+        [phase("added", mixture=["1:high"]), phase("lora", tokens=60)],
+        [phase("added", frac=1.0, mixture=["1:high"]), phase("lora")],
+    ],
+)
+def test_a_pass_that_no_share_of_the_steps_reads_is_refused(phases: Any) -> None:
+    with pytest.raises(UsageError, match=r"max_steps = 0 is one pass(.|\n)*Set train.max_steps"):
+        count_steps(settings(phases=phases, seq_len=16, micro_batch_size=2), 6)
+
+
+def test_what_a_phase_does_not_train_has_no_gradient_in_memory(tmp_path: Path) -> None:
+    built = model(tmp_path)
+    s = settings(phases=[phase("lora", "added", "base", frac=0.5), phase("lora")])
+    first, second = plan_phases(s, 4)
+    for group in group_parameters(built, s, first):
+        for parameter in group.parameters.values():
+            parameter.grad = torch.ones_like(parameter)
+    group_parameters(built, s, second)
+    assert [p.grad for p in [*built.embed.values(), *built.added.values()]] == [None] * 4
+    assert all(p.grad is not None for p in built.lora.values())

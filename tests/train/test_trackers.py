@@ -78,9 +78,11 @@ def test_a_tracker_gets_the_numbers_of_each_step(package: StandIn, tmp_path: Pat
     with Curve(tmp_path, opened(package, tmp_path)) as rows:
         rows.put({"step": 0, "tokens": 0, "valid": {"zh": 2.0}})
         rows.put({"step": 1, "tokens": 8, "loss": 3.0, "lr": {"lora": 0.1}, "replay": {"en": 0.2}})
+        rows.put({"step": 2, "tokens": 16, "loss": 2.0, "grad_norm": 0.5, "lr": {"lora": 0.1}})
     assert package.logged == [
         (0, {"valid_bpb/zh": 2.0}),
         (1, {"train/loss": 3.0, "lr/lora": 0.1, "replay_share/en": 0.2}),
+        (2, {"train/loss": 2.0, "train/grad_norm": 0.5, "lr/lora": 0.1}),
     ]
     assert package.finished == 1
 

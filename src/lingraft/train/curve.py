@@ -119,8 +119,9 @@ def _line(row: dict[str, Any]) -> str:
 
 
 def _scalars(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    if "loss" in row:
-        yield "train/loss", row["loss"]
+    for key in ("loss", "grad_norm"):  # rows of an older run have no norm
+        if key in row:
+            yield f"train/{key}", row[key]
     for key, title in _TITLES.items():
         for name, value in row.get(key, {}).items():
             yield f"{title}/{name}", value

@@ -20,15 +20,17 @@ import numpy.typing as npt
 
 from ..errors import InputError
 from ..mixture import Batch, Mixture
+from ..models import ModelFolder
 from ..parts import parse_part
 from ..rows import Stretch
-from ..shards import TokenFile, open_tokens
+from ..shards import TokenFile, open_tokens, read_index
 from ..store import Artefact
 from .phases import Phase
 from .settings import TrainSettings
 
 __all__ = ["Data", "Raise", "ValidSet", "describe_stretch"]
 
+_EMBED = "model.embed_tokens.weight"
 _REPLAY = -1
 """Stands for the guarded set among the mixtures, which are numbered by their phases."""
 _SHARED = -2
@@ -90,6 +92,25 @@ class Data:
         self.valid = {name: _open_valid(encode, name, settings.eval_docs) for name in settings.sets}
         self.raises: list[Raise] = []
 
+    def refuse_other(self, encode: Artefact, model: ModelFolder) -> None:
+        """Refuse a model that has fewer rows than the sets' tokenizer has pieces.
+
+        Raises:
+            InputError: It has; or the token files' index cannot be read.
+        """
+        tokenizer = read_index(encode.path).tokenizer
+        num_rows = model.entry(_EMBED).shape[0] if _EMBED in model.weight_map else None
+        if num_rows is None or tokenizer.vocab_size <= num_rows:  # without it, `build` tells
+            return
+        sets = ", ".join(f"'{name}'" for name in self._files)
+        raise InputError(
+            f"{encode.path}: the ids of {sets} are of a tokenizer with {tokenizer.vocab_size:,} "
+            f"pieces ({tokenizer.name}); the model in {model.path} has {num_rows:,} rows.",
+            effect="Training would end at the first id without a row, and mistrain up to there.",
+            way_out="Take both from one tokenizer: do the stages again (--redo encode --redo "
+            "embed), or take out of run.reuse the run that one of them is from.",
+        )
+
     def _open(self, parts: Sequence[str], total_tokens: int | None, seed: int) -> Mixture:
         s = self._settings
         names = dict.fromkeys(parse_part(part).name for part in parts)
@@ -106,6 +127,12 @@ class Data:
             for n in range(places.num)
         ]
         return Batch(*(np.concatenate(arrays) for arrays in zip(*rows, strict=True)))
+
+    def text(self, phases: Sequence[Phase], step: int, batch_size: int) -> npt.NDArray[np.bool_]:
+        """Tell which positions of a step hold text, (B, L); what fills a row up is none."""
+        stretches = self.stretches(phases, step, batch_size)
+        sizes_B = np.array([stretch.stop - stretch.start for _, stretch in stretches])
+        return np.arange(self._settings.seq_len) < sizes_B[:, None]
 
     def stretches(
         self, phases: Sequence[Phase], step: int, batch_size: int

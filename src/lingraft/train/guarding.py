@@ -67,7 +67,7 @@ class Guard:
         )
         if guard.action != "replay" or is_last:
             self._note(told + "more of it in train.mixture, or a lower rate, would keep it.")
-            self._shall_stop = guard.action == "stop"
+            self._shall_stop = guard.action == "stop" and not is_last
             return
         former = self._raises[-1].frac if self._raises else 0.0
         # In decimals, so that three times 0.1 is 0.3.

@@ -29,6 +29,7 @@ class Loads:
         self._counts: list[torch.Tensor] = []
         self._logits: list[torch.Tensor] = []
         self._counted_N: torch.Tensor | None = None
+        self._text_N: torch.Tensor | None = None
         for layer, gate in enumerate(gates):
             self._counts.append(torch.zeros(gate.num_experts, dtype=torch.int64))
             gate.register_forward_hook(_Hook(self, layer))
@@ -38,10 +39,17 @@ class Loads:
         for counts in self._counts:
             counts.zero_()
 
-    def begin(self, counted_N: torch.Tensor) -> None:
-        """Begin a micro-batch; only positions that count here are counted."""
+    def begin(self, counted_N: torch.Tensor, text_N: torch.Tensor | None = None) -> None:
+        """Begin a micro-batch.
+
+        Args:
+            counted_N: Whether a position has a target; choices of others are not counted, because
+                nothing depends on them.
+            text_N: Whether it holds text, as the last token of a document does, too, and what fills
+                a row up does not; the balance loss is of these. None: all do.
+        """
         self._logits = []
-        self._counted_N = counted_N
+        self._counted_N, self._text_N = counted_N, text_N
 
     def see(self, layer: int, logits_NE: torch.Tensor, chosen_NK: torch.Tensor) -> None:
         """Take what a router said."""
@@ -55,9 +63,11 @@ class Loads:
         return [counts.tolist() for counts in self._counts]
 
     def told(self, ranks: Ranks) -> dict[str, float]:
-        """Largest and smallest share of a layer's choices that an expert has, times E.
+        """Give the loads of the most and of the least loaded expert since `clear`.
 
-        1 is even; a largest share of E means that one expert does all.
+        A load is the share of its layer's choices that an expert got, times E: 1 is the even
+        share, 0 is none, E / K that every token chose it. They are the extremes over the experts
+        of all layers, so the two may be of different layers.
         """
         counts = [ranks.sum_counts(counts) for counts in self._counts]
         shares = [c.double() * len(c) / max(int(c.sum()), 1) for c in counts]
@@ -69,10 +79,14 @@ class Loads:
         }
 
     def balance_loss(self, top_k: int) -> torch.Tensor:
-        """Give the load-balancing loss of the micro-batch, the mean over layers; K if even."""
+        """Give the load-balancing loss of the micro-batch's text, the mean over layers; K if even.
+
+        As transformers' function of the same loss leaves out what its attention mask leaves out.
+        """
         assert self._logits, "no router was seen"
         losses = []
-        for logits_NE in self._logits:
+        for all_NE in self._logits:
+            logits_NE = all_NE if self._text_N is None else all_NE[self._text_N]
             probabilities = logits_NE.float().softmax(-1)
             chosen = probabilities.topk(top_k, -1).indices
             shares_E = nn.functional.one_hot(chosen, logits_NE.shape[1]).float().mean(0).sum(0)

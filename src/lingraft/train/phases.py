@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from torch import nn
 
@@ -23,6 +24,7 @@ from .settings import Part, PhaseSettings, TrainSettings, is_trained
 
 __all__ = [
     "Phase",
+    "count_steps",
     "count_trained",
     "cut_phases",
     "group_parameters",
@@ -63,8 +65,57 @@ class Phase:
 
     @property
     def told(self) -> str:
-        """What it trains, in short."""
-        return f"{' + '.join(self.settings.trains)}: {self.steps:,} steps"
+        """What it trains, in short, and on what, where it has a mixture of its own."""
+        own = f" of {' + '.join(self.settings.mixture)}" if self.settings.mixture else ""
+        return f"{' + '.join(self.settings.trains)}: {self.steps:,} steps{own}"
+
+
+def count_steps(settings: TrainSettings, pass_steps: int) -> int:
+    """Give the steps of a run that goes through `train.mixture` once.
+
+    The phases without a mixture of their own do; those with one come on top.
+
+    Args:
+        settings: Of the run.
+        pass_steps: Steps that hold one pass.
+
+    Raises:
+        UsageError: No share of the steps is left to `train.mixture`, or see `plan_phases`.
+    """
+    phases = settings.phases if isinstance(settings.phases, list) else []
+    own = [phase for phase in phases if phase.mixture]
+    if not own:
+        return pass_steps
+    shared = [phase for phase in phases if not phase.mixture]
+    num_tokens = settings.batch_size * settings.seq_len
+    # Steps that read train.mixture are a share of all, and a fixed number more or less.
+    if any(phase.frac is None and phase.tokens is None for phase in own):
+        frac, more = _sum_fracs(shared), _sum_steps(shared, num_tokens)
+    else:
+        frac, more = 1 - _sum_fracs(own), -_sum_steps(own, num_tokens)
+    if not shared or frac <= 0 or pass_steps <= more:
+        raise UsageError(
+            "train.max_steps = 0 is one pass over train.mixture, of which train.phases has no "
+            "share of the steps read.",
+            way_out="Set train.max_steps, or have a phase without a mixture of its own take a "
+            "share (`frac`), or what is left.",
+        )
+    steps = math.ceil((pass_steps - more) / frac)
+    while _shared_steps(plan_phases(settings, steps)) < pass_steps:  # shares are rounded
+        steps += 1
+    return steps
+
+
+def _sum_fracs(phases: Sequence[PhaseSettings]) -> Fraction:
+    return sum((Fraction(str(phase.frac or 0)) for phase in phases), Fraction(0))
+
+
+def _sum_steps(phases: Sequence[PhaseSettings], tokens_per_step: int) -> int:
+    return sum(math.ceil((phase.tokens or 0) / tokens_per_step) for phase in phases)
+
+
+def _shared_steps(phases: Sequence[Phase]) -> int:
+    return sum(phase.steps for phase in phases if not phase.settings.mixture)
 
 
 def plan_phases(settings: TrainSettings, steps: int) -> list[Phase]:
@@ -141,6 +192,8 @@ def _has(trains: Sequence[Part], kind: str, side: str) -> bool:
 def group_parameters(built: Built, settings: TrainSettings, phase: Phase) -> list[Group]:
     """Give what a phase trains, with its rates; all else is frozen until it is asked for.
 
+    What is frozen gives the memory of its gradient back.
+
     Raises:
         UsageError: Nothing of what it names can be trained.
     """
@@ -154,6 +207,8 @@ def group_parameters(built: Built, settings: TrainSettings, phase: Phase) -> lis
     kept = {id(p) for group in groups for p in group.parameters.values()}
     for parameter in [*built.lora.values(), *built.embed.values(), *built.added.values()]:
         parameter.requires_grad_(id(parameter) in kept)
+        if not parameter.requires_grad:
+            parameter.grad = None
     return groups
 
 

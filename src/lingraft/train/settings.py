@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -23,6 +23,7 @@ __all__ = [
     "Part",
     "PhaseSettings",
     "ReplayRaise",
+    "StepSplit",
     "TrackerName",
     "TrainFacts",
     "TrainSettings",
@@ -77,7 +78,7 @@ class LoraSettings(Settings):
 
 
 class LaunchSettings(Settings):
-    """How many processes train together; a step's tokens grow with them."""
+    """How many processes train together; a step's sequences grow with them."""
 
     nodes: Positive = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
@@ -88,22 +89,36 @@ class LaunchSettings(Settings):
         """Processes that a step is reckoned for."""
         return self.nodes * max(self.gpus_per_node, 1)
 
-    def refuse_many(self) -> None:
+    def refuse_many(self, accumulation: int) -> None:
         """Refuse processes that nobody has started.
 
+        Args:
+            accumulation: Micro-batches of a step, for the way out.
+
         Raises:
-            UsageError: More are asked for than there are.
+            UsageError: Another number is asked for than there are.
         """
         started = int(os.environ.get("WORLD_SIZE", "1"))
         if self.processes > 1 and started != self.processes:
             raise UsageError(
                 f"train.launch asks for {self.processes} processes ({self.nodes} nodes x "
                 f"{self.gpus_per_node} GPUs); there is {started}.",
-                way_out=f"Start them: torchrun --nproc_per_node {max(self.gpus_per_node, 1)} -m "
-                "lingraft train RECIPE; or train in one: --set train.launch.nodes=1 --set "
-                f"train.launch.gpus_per_node=0, and --set train.accumulation={self.processes} "
-                "keeps the tokens of a step.",
+                way_out=f"Start them: {self._command()}; or train with what there is: --set "
+                "train.launch.nodes=1 --set train.launch.gpus_per_node=0 --set "
+                f"train.accumulation={self.processes * accumulation}. A step keeps its sequences "
+                "so, and a run that was begun goes on.",
             )
+
+    def _command(self) -> str:
+        """Tell what starts the processes."""
+        train, each = "-m lingraft train RECIPE", f"--nproc_per_node {max(self.gpus_per_node, 1)}"
+        if self.nodes == 1:
+            return f"torchrun {each} {train}"
+        return (
+            f"on each of the {self.nodes} nodes, HOST being the name of one of them, torchrun "
+            f"--nnodes {self.nodes} {each} --rdzv_backend c10d --rdzv_endpoint HOST:29500 {train} "
+            f"(under SLURM with srun --nodes {self.nodes} --ntasks-per-node 1 before it)"
+        )
 
 
 Part = Literal["lora", "added", "base", "added-input", "added-output", "base-input", "base-output"]
@@ -171,9 +186,11 @@ class TrainSettings(StageSettings):
     micro_batch_size: Positive = 16
     """Sequences that one process takes at a time."""
     accumulation: Positive = 1
-    """Micro-batches in an optimizer step."""
+    """Micro-batches of one process in an optimizer step. A step has micro_batch_size x accumulation
+    x processes of `launch` sequences; a run may go on with another split of as many."""
     max_steps: Annotated[int, Field(ge=0)] = 0
-    """Stop after this many steps; 0: one pass over the mixture."""
+    """Stop after this many steps; 0: one pass over the mixture. Phases with a mixture of their own
+    come on top of it, with their share of all steps."""
     lr: Annotated[float, Field(gt=0)] = 1e-5
     """Peak learning rate of the adapters."""
     embed_lr: Annotated[float, Field(gt=0)] | None = None
@@ -264,8 +281,16 @@ class TrainSettings(StageSettings):
         return self
 
     def decides_nothing(self) -> tuple[str, ...]:
-        """Who is told, and where the packed body is kept."""
-        return "trackers", "packed_cache"
+        """Who is told, where the packed body is kept, and how a step is split."""
+        return "trackers", "packed_cache", "micro_batch_size", "accumulation", "launch"
+
+    def deciding(self) -> dict[str, Any]:
+        """The others, and the sequences of a step, however they are split.
+
+        The load-balancing loss is reckoned from each micro-batch: with it their size decides, too.
+        """
+        by_size = {"micro_batch_size": self.micro_batch_size} if self.router_aux_loss else {}
+        return super().deciding() | {"sequences_per_step": self.batch_size} | by_size
 
     @property
     def batch_size(self) -> int:
@@ -292,6 +317,14 @@ class MixedPart(Facts):
     """Of the mixture's tokens, 0 to 1."""
 
 
+class StepSplit(Facts):
+    """How the sequences of a step were split."""
+
+    processes: int
+    micro_batch_size: int
+    """Sequences that each process took at a time, at most."""
+
+
 class ReplayRaise(Facts):
     """From a step on, more of the guarded set was read."""
 
@@ -309,12 +342,15 @@ class TrainFacts(Facts):
     """In the order of train.mixture."""
     total_tokens: int
     """Tokens trained on, repeats included."""
+    split: StepSplit | None = None
+    """Of the last steps; a run may go on with another one."""
     trainable_parameters: int
     lora_parameters: int
     embed_parameters: int
     """Trained ones of embed_tokens and lm_head; a tied matrix counts once."""
     phases: list[str] = []
-    """What each phase trained, and for how many steps."""
+    """What each phase trained, for how many steps, of which mixture if not train.mixture, on how
+    many tokens."""
     stopped_by_guard: bool = False
     """Whether the guard ended training before its last step."""
     replay: list[ReplayRaise] = []

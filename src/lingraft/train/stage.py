@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from functools import partial
 from typing import Any
 
 import torch
@@ -14,18 +13,27 @@ import torch
 from ..errors import InputError, UsageError
 from ..mixture import MixtureRow
 from ..models import ModelFolder, TensorEntry, write_shard
-from ..ranks import Ranks, join_ranks, local_rank
+from ..nf4 import Packed
+from ..packedcache import Pack
+from ..ranks import ONE, Ranks, join_ranks, local_rank
 from ..settings import StageSettings
 from ..store import Artefact, Draft, write_json
-from ..training import StepLog, fit
+from ..training import StepLog, Termination, fit, telling_of_memory
 from .adapter import ADAPTER_CONFIG, ADAPTER_WEIGHTS, adapter_config, adapter_tensors
 from .build import Built, build
 from .curve import Curve
 from .data import Data
 from .guarding import GuardStopError
 from .packing import build_packed
-from .phases import Phase, count_trained, cut_phases, needs_border, plan_phases
-from .settings import LaunchSettings, MixedPart, ReplayRaise, TrainFacts, TrainSettings
+from .phases import (
+    Phase,
+    count_steps,
+    count_trained,
+    cut_phases,
+    needs_border,
+    plan_phases,
+)
+from .settings import MixedPart, ReplayRaise, StepSplit, TrainFacts, TrainSettings
 from .storage import bytes_per_parameter
 from .trackers import Trackers, open_trackers
 from .trainer import Trainer
@@ -43,14 +51,14 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
         InputError: The model or the token files cannot be used.
     """
     assert isinstance(settings, TrainSettings), "train.run got another stage's settings"
-    device = _choose_device(settings.launch)
-    with join_ranks(device) as ranks, ExitStack() as stack:
+    device = _choose_device(settings)
+    with Termination() as termination, join_ranks(device) as ranks, ExitStack() as stack:
         # Before the others begin: where one does not start, they are told that nobody trains.
         trackers = _open_trackers(settings, draft) if ranks.is_first else None
         if trackers is not None:
             stack.enter_context(trackers)
         ranks.begin()
-        return _train(settings, inputs, draft, device, ranks, trackers)
+        return _train(settings, inputs, draft, device, ranks, trackers, termination)
 
 
 def _train(
@@ -60,24 +68,17 @@ def _train(
     device: torch.device,
     ranks: Ranks,
     trackers: Trackers | None,
+    termination: Termination,
 ) -> TrainFacts:
     data = Data(settings, inputs["encode"], draft.seed)
-    steps = settings.max_steps or data.mixture.steps_per_pass(settings.batch_size)
+    steps = settings.max_steps or count_steps(
+        settings, data.mixture.steps_per_pass(settings.batch_size)
+    )
     phases = plan_phases(settings, steps)
     folder = ModelFolder(inputs["embed"].path)
+    data.refuse_other(inputs["encode"], folder)
     num_base = _num_base(inputs["embed"]) if needs_border(settings, phases) else None
-    make = partial(
-        build,
-        folder,
-        settings.lora,
-        quantize=settings.quantize,
-        dtype=settings.dtype,
-        seed=draft.seed,
-        device=device,
-        rows=settings.rows,
-        num_base=num_base,
-    )
-    built = build_packed(settings, folder, device, draft, ranks, lambda pack: make(pack=pack))
+    built = _build(settings, folder, num_base, draft, device, ranks, termination)
     if device.type == "cuda":
         built.recompute_activations()
     trainer = Trainer(settings, built, data, phases, device, ranks)
@@ -87,7 +88,7 @@ def _train(
     draft.note(f"bytes a parameter: {shown}")
     for line in [*data.mixture.table().splitlines(), *(p.told for p in phases if phases[1:])]:
         draft.note(line)
-    losses, rows, stopped = _fit_phases(trainer, phases, draft, ranks, trackers)
+    losses, rows, stopped = _fit_phases(trainer, phases, draft, ranks, trackers, termination)
     if ranks.is_first:
         draft.set_aside("tensorboard/*")
         _write_adapter(built, settings, draft)
@@ -97,11 +98,48 @@ def _train(
     return facts.model_copy(
         update={
             "bytes_per_parameter": stored,
+            "split": StepSplit(processes=ranks.count, micro_batch_size=settings.micro_batch_size),
             "stopped_by_guard": stopped,
             "replay": [ReplayRaise(step=step, frac=frac) for step, frac in data.raises],
             "replayed_sequences": data.num_replayed(phases, len(losses), trainer.batch_size),
         }
     )
+
+
+def _build(
+    settings: TrainSettings,
+    folder: ModelFolder,
+    num_base: int | None,
+    draft: Draft,
+    device: torch.device,
+    ranks: Ranks,
+    termination: Termination,
+) -> Built:
+    """Build the model; SIGTERM ends it between two packed matrices, in each process by itself."""
+
+    def make(pack: Pack) -> Built:
+        def until_asked(name: str, read: Callable[[], torch.Tensor]) -> Packed:
+            termination.stop_if_asked(ONE, "while the model was built")
+            return pack(name, read)
+
+        return build(
+            folder,
+            settings.lora,
+            quantize=settings.quantize,
+            dtype=settings.dtype,
+            seed=draft.seed,
+            device=device,
+            rows=settings.rows,
+            num_base=num_base,
+            pack=until_asked,
+        )
+
+    way_out = "Use a machine with more memory, or lower train.lora.rank"
+    if settings.quantize == "none":
+        way_out = "Set train.quantize = 'nf4', or lower train.lora.rank"
+    effect = "Training did not begin; checkpoints are kept for the same settings."
+    with telling_of_memory("building the model", effect, f"{way_out}."):
+        return build_packed(settings, folder, device, draft, ranks, make)
 
 
 def _fit_phases(
@@ -110,6 +148,7 @@ def _fit_phases(
     draft: Draft,
     ranks: Ranks,
     trackers: Trackers | None,
+    termination: Termination,
 ) -> tuple[list[float], list[dict[str, Any]], bool]:
     """Go through the phases; one that is done already only gives its parameters back."""
     losses: list[float] = []
@@ -117,7 +156,8 @@ def _fit_phases(
     with Curve(draft.path, trackers, writes=ranks.is_first, note=draft.note) as curve:
         ranks.wait()  # every process has read what a former run left
         if not curve.rows:
-            curve.put(trainer.first_row(draft))
+            when = "in the validation before step 0"
+            curve.put(trainer.first_row(draft, lambda: termination.stop_if_asked(ranks, when)))
         trainer.start(curve.rows, draft)
 
         def on_step(step: int, log: StepLog) -> None:
@@ -139,6 +179,7 @@ def _fit_phases(
                     ranks=ranks,
                     describe=trainer.describe,
                     before_checkpoint=curve.sync,
+                    termination=termination,
                 )
         except GuardStopError:
             stopped = True
@@ -153,8 +194,9 @@ def _open_trackers(settings: TrainSettings, draft: Draft) -> Trackers:
     return open_trackers(settings.trackers, draft.path, draft.scratch, run, config, draft.note)
 
 
-def _choose_device(launch: LaunchSettings) -> torch.device:
-    launch.refuse_many()
+def _choose_device(settings: TrainSettings) -> torch.device:
+    launch = settings.launch
+    launch.refuse_many(settings.accumulation)
     if torch.cuda.is_available():
         return torch.device("cuda", local_rank() % torch.cuda.device_count())
     if launch.gpus_per_node:
@@ -218,7 +260,7 @@ def _facts(
         trainable_parameters=lora + embed,
         lora_parameters=lora,
         embed_parameters=embed,
-        phases=[phase.told for phase in phases],
+        phases=[f"{p.told}, {_tokens(p, rows):,} tokens" for p in phases],
         frozen_parameters=built.frozen_parameters,
         lora_modules=sum(count.found for count in built.roles.values()),
         lora_modules_expected=sum(count.expected for count in built.roles.values()),
@@ -228,3 +270,8 @@ def _facts(
         valid_bpb_start=rows[0]["valid"],
         valid_bpb_end=rows[-1]["valid"],
     )
+
+
+def _tokens(phase: Phase, rows: list[dict[str, Any]]) -> int:
+    """Count what a phase trained on, by the rows of the curve."""
+    return int(rows[phase.first + phase.steps]["tokens"] - rows[phase.first]["tokens"])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from ..errors import LingraftError, UsageError
@@ -15,18 +16,24 @@ from ..mixture import Batch
 from ..progress import Progress
 from ..ranks import Ranks
 from ..rows import IGNORE, Int64
-from ..scoring import score_docs
+from ..scoring import NotFiniteError, score_docs
 from ..store import Draft
-from ..training import Group, LoopPlan, StepLog
+from ..training import IS_KEPT, LESS_MEMORY, Group, LoopPlan, StepLog, telling_of_memory
 from .audit import audit_gradients
 from .build import Built
-from .data import Data, describe_stretch
+from .data import Data, ValidSet, describe_stretch
 from .guarding import Guard
 from .loads import Loads
 from .phases import Phase, group_parameters
 from .settings import TrainSettings
 
 __all__ = ["Trainer"]
+
+_LESS_IN_VALIDATION = (
+    "Validation takes 8,192 tokens at a time, or one sequence where train.seq_len is more. It does "
+    "not look at train.micro_batch_size, so that all runs validate alike. Give it more room: "
+    f"lower {LESS_MEMORY}. A run with other settings begins anew, from step 0."
+)
 
 
 class Trainer:
@@ -97,7 +104,9 @@ class Trainer:
         batch = self._data.batch(self._phases, step, self.batch_size)
         self._targets = {step: _num_targets(batch.labels)}
         own = self.batch_size // self._ranks.count
-        mine = Batch(*(a[self._ranks.rank * own : (self._ranks.rank + 1) * own] for a in batch))
+        place = slice(self._ranks.rank * own, (self._ranks.rank + 1) * own)
+        mine = Batch(*(array_BL[place] for array_BL in batch))
+        text_BL = self._data.text(self._phases, step, self.batch_size)[place]
         self._built.model.train()
         self._loads.clear()
         total = 0.0
@@ -106,7 +115,7 @@ class Trainer:
             micro = Batch(*(array_BL[rows] for array_BL in mine))
             # Micro-batches count by their targets, so that the split does not change the step.
             share = _num_targets(micro.labels) / max(self._targets[step], 1)
-            loss, aux = self._loss(micro)
+            loss, aux = self._loss(micro, text_BL[rows])
             (loss + aux).mul(share).backward()  # type: ignore[no-untyped-call]
             total += float(loss.detach()) * share
         is_second = any(step == phase.first + 1 for phase in self._phases)
@@ -114,11 +123,14 @@ class Trainer:
             self._audit(step, mine)
         return total
 
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _loss(
+        self, batch: Batch, text_BL: npt.NDArray[np.bool_]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean nats of a micro-batch, and the loss of its routers, weighted."""
         model = self._built.model
         ids, labels, positions = (torch.from_numpy(array).to(self._device) for array in batch)
-        self._loads.begin((labels != IGNORE).flatten())
+        text_N = torch.from_numpy(text_BL).to(self._device).flatten()
+        self._loads.begin((labels != IGNORE).flatten(), text_N)
         # Without a cache and a mask, positions that begin anew keep documents apart, see `rows`.
         hidden = model.model(
             input_ids=ids, position_ids=positions, use_cache=False
@@ -150,30 +162,58 @@ class Trainer:
         stretches = self._data.stretches(self._phases, step, self.batch_size)
         return ", ".join(f"{name} documents {describe_stretch(s)}" for name, s in stretches)
 
-    def validate(self, progress: Progress | None = None) -> dict[str, dict[str, float]]:
-        """Bits per byte, and nats per token, of every set.
+    def validate(
+        self,
+        step: int,
+        progress: Progress | None = None,
+        pause: Callable[[], None] = lambda: None,
+    ) -> dict[str, dict[str, float]]:
+        """Bits per byte, and nats per token, of every set after `step` steps.
+
+        NaN where the model's logits are not finite. `pause` is called before each set, in all
+        processes; by a process on its own before each batch, too.
 
         Each process reckons them, on hardware that may differ, and all take the first one's: what
         the guard decides by them must be the same everywhere.
         """
-        model, seq_len = self._built.model, self._settings.seq_len
-        scores = {
-            name: score_docs(model, v.docs, v.sizes_bytes, seq_len, progress)
-            for name, v in self._data.valid.items()
-        }
+        scores = {}
+        for name, valid in self._data.valid.items():
+            pause()
+            place = f"validation after step {step}, of '{name}'"
+            with telling_of_memory(place, IS_KEPT if step else "", _LESS_IN_VALIDATION):
+                scores[name] = self._score(valid, progress, pause)
         return {
-            "valid": {n: self._of_first(score.bpb) for n, score in scores.items()},
-            "valid_nats": {n: self._of_first(s.nats / s.total_tokens) for n, s in scores.items()},
+            "valid": {name: self._of_first(bpb) for name, (bpb, _) in scores.items()},
+            "valid_nats": {name: self._of_first(nats) for name, (_, nats) in scores.items()},
         }
+
+    def _score(
+        self, valid: ValidSet, progress: Progress | None, pause: Callable[[], None]
+    ) -> tuple[float, float]:
+        """Bits per byte, and nats per token, of a set; NaN where they are no numbers."""
+        # A process that meets NaN does fewer batches, so between them processes cannot agree.
+        before_batch = pause if self._ranks.count == 1 else lambda: None
+        try:
+            score = score_docs(
+                self._built.model,
+                valid.docs,
+                valid.sizes_bytes,
+                self._settings.seq_len,
+                progress,
+                before_batch=before_batch,
+            )
+        except NotFiniteError:  # told by whoever knows the step and its rates
+            return math.nan, math.nan
+        return score.bpb, score.nats / score.total_tokens
 
     def _of_first(self, number: float) -> float:
         return self._ranks.sum_number(number if self._ranks.is_first else 0.0)
 
-    def first_row(self, draft: Draft) -> dict[str, Any]:
+    def first_row(self, draft: Draft, pause: Callable[[], None] = lambda: None) -> dict[str, Any]:
         """The curve's row before step 0."""
         num_docs = sum(len(valid.docs) for valid in self._data.valid.values())
         with draft.progress("validate", num_docs, "docs") as progress:
-            row = {"step": 0, "tokens": 0, **self.validate(progress)}
+            row = {"step": 0, "tokens": 0, **self.validate(0, progress, pause)}
         _check_valid(row, "The expanded model, before any training, gives this: look at its rows.")
         return row
 
@@ -187,11 +227,12 @@ class Trainer:
         row: dict[str, Any] = {
             "step": number,
             "loss": log.loss,
+            "grad_norm": log.grad_norm,
             "lr": log.lr,
             "tokens": former_tokens + self._targets[log.step],
         }
         if number % self._settings.eval_every == 0 or number == self._last:
-            row |= self.validate()
+            row |= self.validate(number)
             rates = ", ".join(f"{name} {rate:.2g}" for name, rate in log.lr.items())
             _check_valid(
                 row,
@@ -220,7 +261,7 @@ def _check_valid(row: Mapping[str, Any], way_out: str) -> None:
         raise LingraftError(
             f"validation after step {row['step']}: {', '.join(wrong)} bits per byte; expected "
             "finite numbers.",
-            effect="The model predicts nothing any more.",
+            effect=f"The model predicts nothing{f' any more. {IS_KEPT}' if row['step'] else '.'}",
             way_out=way_out,
         )
 
