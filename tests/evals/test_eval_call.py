@@ -91,6 +91,19 @@ def test_rows_of_own_tasks_belong_to_what_is_asked(place: Path, tmp_path: Path) 
     assert "task_files" in str(changed.exception)
 
 
+def test_an_evaluation_that_lies_among_the_tasks_is_none_of_them(
+    place: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(place / "data", tmp_path / "own")
+    words = ("--include-path", tmp_path / "own")
+    for name in ("first", "second", "first"):
+        done = ask(place, tmp_path / "own" / name, *words)
+        assert done.exit_code == 0, done.exception
+    record = json.loads((tmp_path / "own/first/evaluation.json").read_text())
+    assert record["task_files"]
+    assert not [file for file in record["task_files"] if file.startswith(("first", "second"))]
+
+
 @pytest.mark.parametrize("name", ["base/config.json/x.json", "base", "base/config.json/x/y.json"])
 def test_a_place_that_takes_no_json_is_told_before_the_work(
     name: str, place: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

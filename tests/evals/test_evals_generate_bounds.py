@@ -76,6 +76,9 @@ def test_characters_are_not_written_in_parts(base: Loaded, monkeypatch: pytest.M
     assert written == ["嬗", "é"]
     chat, written = saying(base, *ids[:2], monkeypatch=monkeypatch)
     assert chat.answer("ab") == "\ufffd\ufffd"  # what is not whole is written at the end
+    chat, _ = saying(base, *ids, ids[0], monkeypatch=monkeypatch)
+    assert chat.answer("ab").startswith("嬗é")
+    assert chat.answer("ab").count("\ufffd") <= 1, "it spoils nothing that was shown"
 
 
 @pytest.mark.parametrize("greedy", [True, False])

@@ -261,10 +261,15 @@ def shared_steps(s: TrainSettings, steps: int) -> int:
 def test_a_pass_is_of_the_phases_without_a_mixture_of_their_own(
     phases: Any, pass_steps: int
 ) -> None:
-    """Sequences of 16, 2 a step; where shares are rounded, one step may be more than a pass."""
+    """Sequences of 16, 2 a step; with one step fewer it would be no pass, or no plan."""
     s = settings(phases=phases, seq_len=16, micro_batch_size=2)
     steps = count_steps(s, pass_steps)
     assert shared_steps(s, steps) - pass_steps in (0, 1)
+    try:
+        fewer = shared_steps(s, steps - 1)
+    except UsageError:
+        fewer = 0
+    assert fewer < pass_steps
     if all(p.settings.mixture is None for p in plan_phases(s, steps)):
         assert steps == pass_steps
 

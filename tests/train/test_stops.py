@@ -210,3 +210,18 @@ def test_a_model_with_fewer_rows_than_the_sets_tokenizer_is_refused_before_it_is
     with pytest.raises(InputError, match=told) as caught:
         train(tmp_path, small, settings())
     assert "--redo encode --redo embed" in str(caught.value)
+
+
+class _OneIsStopped(Ranks):
+    """This process is of two; the other one was asked to stop."""
+
+    def sum_number(self, number: float) -> float:
+        return number + 1
+
+
+@pytest.mark.parametrize("error", [None, InputError("the first process could not build")])
+def test_a_process_that_has_built_stops_with_the_one_that_was_stopped(
+    error: LingraftError | None,
+) -> None:
+    with pytest.raises(StoppedError, match="SIGTERM while the model was built"):
+        stage._await_others(_OneIsStopped(0, 2), error)

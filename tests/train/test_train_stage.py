@@ -503,6 +503,14 @@ def test_a_step_that_processes_cannot_share_is_refused(inputs: dict[str, Artefac
         Trainer(s, three, data, plan_phases(s, 6), torch.device("cpu"), Ranks(0, 2))
 
 
+def test_the_balance_loss_is_of_whole_micro_batches(inputs: dict[str, Artefact]) -> None:
+    s = settings(micro_batch_size=4, router_aux_loss=0.01)
+    data = Data(s, inputs["encode"], SEED)
+    none: Any = None
+    with pytest.raises(UsageError, match="2 of the 4 sequences of a step are no whole micro-batc"):
+        Trainer(s, none, data, plan_phases(s, 6), torch.device("cpu"), Ranks(0, 2))
+
+
 def test_more_processes_than_one_are_refused_with_the_way_to_one(
     inputs: dict[str, Artefact], tmp_path: Path
 ) -> None:

@@ -192,7 +192,7 @@ class _Streamer:
         """
         self._tokenizer, self._write = tokenizer, write
         self._ids = list(before)
-        self._done, self._is_prompt = len(self._decode()), True
+        self._shown, self._is_prompt = self._decode(), True
 
     def put(self, value: Any) -> None:
         """Take tokens; the first ones are the prompt, which is known."""
@@ -208,9 +208,13 @@ class _Streamer:
         self._flush(self._decode())
 
     def _flush(self, text: str) -> None:
-        if len(text) > self._done:
-            self._write(text[self._done :])
-            self._done = len(text)
+        part = text.removeprefix(self._shown)
+        if not text.startswith(self._shown):
+            # Bytes that are no character spoil those before them, as SentencePiece decodes.
+            part = text.rpartition("\ufffd")[2]
+        if part:
+            self._write(part)
+        self._shown = text
 
     def _decode(self) -> str:
         text: str = self._tokenizer.decode(

@@ -23,7 +23,6 @@ from typing import Any
 
 from .. import __version__
 from ..errors import StaleError, UsageError, VerifyError
-from ..manifest import file_sha256
 from ..progress import Progress, Reporter, SilentReporter
 from ..store import disk_errors, lock_folder, write_json, write_text
 from .answering import make_keeping_lm
@@ -41,6 +40,7 @@ from .harness import (
 )
 from .items import item_rows, write_items
 from .kept import Kept
+from .owntasks import digest_tasks
 from .placing import labels_of
 from .plans import LoadPlan, check_plan
 from .suites import FOLDERS, Benchmark, find_suite
@@ -297,23 +297,9 @@ def _record(
         "items": plan.items,
         "too_long": plan.too_long,
         "include_path": str(plan.include_path.resolve()) if plan.include_path else None,
-        "task_files": _digest_tasks(plan.include_path),
+        "task_files": digest_tasks(plan.include_path, out),
         "data": data,
     }
-
-
-_TASK_SUFFIXES = (
-    *(".yaml", ".yml", ".py", ".json", ".jsonl", ".csv", ".tsv", ".txt", ".parquet", ".arrow"),
-    *(".gz", ".zst"),
-)
-
-
-def _digest_tasks(folder: Path | None) -> dict[str, str]:
-    """sha256 of the user's own task files, and of the code and the rows beside them."""
-    if folder is None:
-        return {}
-    paths = sorted(p for p in folder.rglob("*") if p.suffix in _TASK_SUFFIXES and p.is_file())
-    return {str(path.relative_to(folder)): file_sha256(path) for path in paths}
 
 
 def _hold_to(out: Path, record: dict[str, Any]) -> None:

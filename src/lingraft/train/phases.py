@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -101,8 +102,12 @@ def count_steps(settings: TrainSettings, pass_steps: int) -> int:
             "share (`frac`), or what is left.",
         )
     steps = math.ceil((pass_steps - more) / frac)
-    while _shared_steps(plan_phases(settings, steps)) < pass_steps:  # shares are rounded
+    # Shares are rounded, so the fewest steps that hold a pass may be some more, or fewer.
+    while _shared_steps(plan_phases(settings, steps)) < pass_steps:
         steps += 1
+    with suppress(UsageError):  # too few steps for the phases
+        while _shared_steps(plan_phases(settings, steps - 1)) >= pass_steps:
+            steps -= 1
     return steps
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, LingraftError, StoppedError, UsageError
 from ..mixture import MixtureRow
 from ..models import ModelFolder, TensorEntry, write_shard
 from ..nf4 import Packed
@@ -115,7 +115,7 @@ def _build(
     ranks: Ranks,
     termination: Termination,
 ) -> Built:
-    """Build the model; SIGTERM ends it between two packed matrices, in each process by itself."""
+    """Build the model; SIGTERM ends it between two packed matrices, and then in all processes."""
 
     def make(pack: Pack) -> Built:
         def until_asked(name: str, read: Callable[[], torch.Tensor]) -> Packed:
@@ -138,8 +138,28 @@ def _build(
     if settings.quantize == "none":
         way_out = "Set train.quantize = 'nf4', or lower train.lora.rank"
     effect = "Training did not begin; checkpoints are kept for the same settings."
-    with telling_of_memory("building the model", effect, f"{way_out}."):
-        return build_packed(settings, folder, device, draft, ranks, make)
+    try:
+        with telling_of_memory("building the model", effect, f"{way_out}."):
+            built = build_packed(settings, folder, device, draft, ranks, make)
+    except LingraftError as error:
+        _await_others(ranks, error)
+        raise
+    _await_others(ranks, None)
+    return built
+
+
+def _await_others(ranks: Ranks, error: LingraftError | None) -> None:
+    """Wait until all processes have built, or failed to.
+
+    Raises:
+        StoppedError: SIGTERM ended one of them: whatever came of it elsewhere, all are stopped.
+    """
+    if ranks.sum_number(float(isinstance(error, StoppedError))):
+        raise StoppedError(
+            "stopped by SIGTERM while the model was built; whatever checkpoints there were are "
+            "kept.",
+            way_out="Run the same command again to go on.",
+        ) from None
 
 
 def _fit_phases(

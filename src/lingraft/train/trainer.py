@@ -63,6 +63,14 @@ class Trainer:
                 "processes.",
                 way_out="Make train.micro_batch_size x train.accumulation a multiple of it.",
             )
+        own, size = self.batch_size // ranks.count, settings.micro_batch_size
+        if settings.router_aux_loss and own % size:
+            raise UsageError(
+                f"a process's {own} of the {self.batch_size} sequences of a step are no whole "
+                f"micro-batches of {size}.",
+                effect="train.router_aux_loss, a loss of whole micro-batches, would be another.",
+                way_out=f"Start a number of processes that divides {self.batch_size} / {size}.",
+            )
         self._loads = Loads(built.model)
         self._targets: dict[int, int] = {}
         self._guard: Guard | None = None
