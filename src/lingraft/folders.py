@@ -75,7 +75,7 @@ def require_writable(path: Path, option: str) -> None:
     if not why:
         try:
             with tempfile.TemporaryFile(dir=path.absolute().parent):
-                pass
+                pass  # that it can be made is all that is asked
         except OSError as error:
             why = f"cannot be written: {error.strerror}"
     if why:
