@@ -4,7 +4,7 @@ import pytest
 
 from lingraft.base.settings import ModelShape
 from lingraft.estimate import EstimateSettings, count_lora, count_parameters, estimate_needs
-from lingraft.train.settings import LaunchSettings, TrainSettings
+from lingraft.train.settings import LaunchSettings, LoraSettings, TrainSettings
 
 MIXTRAL = ModelShape(
     hidden_size=4096,
@@ -24,6 +24,14 @@ def test_mixtral_has_46_7_billion_parameters_of_which_12_9_are_active() -> None:
 
 def test_the_reference_trains_960_million_lora_parameters() -> None:
     assert count_lora(MIXTRAL, TRAIN) == pytest.approx(960.5e6, rel=1e-3)
+
+
+def test_adapters_on_routers_are_counted_where_they_are_asked_for() -> None:
+    lora = LoraSettings(targets=["all", "gate"])
+    routers = count_lora(MIXTRAL, TRAIN.model_copy(update={"lora": lora})) - count_lora(
+        MIXTRAL, TRAIN
+    )
+    assert routers == 64 * 32 * (4096 + 8)  # rank, layers, width and experts
 
 
 def test_a_quantised_body_takes_24_gigabytes() -> None:

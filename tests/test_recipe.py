@@ -79,8 +79,9 @@ def test_a_missing_corpus_file_is_found(tiny_recipe: Path) -> None:
         ("train.mixture=['100%:zh']", "is a share of total_tokens"),
         ("train.seq_len=1", "train.seq_len = 1"),
         ("run.name='a/b'", "run.name = 'a/b'"),
-        ("train.lora.targets=['gate']", "train.lora.targets.0 = 'gate'"),
+        ("train.lora.targets=['router']", "train.lora.targets.0 = 'router'"),
         ("train.lora.targets=['all', 'q_proj']", "'all' stands beside other roles"),
+        ("train.lora.targets=['all', 'gate', 'w2']", "'all' stands beside other roles"),
         ("corpus.valid_frac=1", "corpus.valid_frac = 1"),
     ],
 )

@@ -54,10 +54,12 @@ def write_set(folder: Path, name: str, first: int, num_valid: int = 3) -> None:
     write_index(folder)
 
 
-def write_index(folder: Path, vocab_size: int = SIZES["vocab_size"]) -> None:
+def write_index(
+    folder: Path, vocab_size: int = SIZES["vocab_size"], digest: str = "0" * 64
+) -> None:
     """The index of a folder's token files, without what training does not read of it."""
     tokenizer = IndexedTokenizer(
-        name="counting", digest="0" * 64, vocab_size=vocab_size, bos_id=1, eos_id=2
+        name="counting", digest=digest, vocab_size=vocab_size, bos_id=1, eos_id=2
     )
     (folder / INDEX_NAME).write_text(TokenIndex.build(tokenizer, []).model_dump_json())
 

@@ -107,6 +107,7 @@ def count_lora(shape: ModelShape, train: TrainSettings) -> int:
         "w1": hidden + inner,
         "w2": inner + hidden,
         "w3": hidden + inner,
+        "gate": hidden + shape.num_local_experts,
     }
     per_layer = sum(
         sides.get(role, 0) * (shape.num_local_experts if role in _EXPERT_ROLES else 1)

@@ -20,8 +20,10 @@ from .packedcache import Pack, pack_anew
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["ModelFiller", "empty_model"]
+__all__ = ["ROUTERS", "ModelFiller", "empty_model"]
 
+ROUTERS = "block_sparse_moe.gate"
+"""The published name of a layer's router."""
 _EXPERTS = "block_sparse_moe.experts"
 _HEAD = "lm_head.weight"
 
@@ -110,7 +112,7 @@ class ModelFiller:
 
         for name, parameter in list(self.model.named_parameters()):
             if parameter.is_meta:
-                published = name.replace(".mlp.gate.weight", ".block_sparse_moe.gate.weight")
+                published = name.replace(".mlp.gate.weight", f".{ROUTERS}.weight")
                 kept = nn.Parameter(self.take(published).to(self._dtype), requires_grad=False)
                 owner, _, attribute = name.rpartition(".")
                 setattr(self.model.get_submodule(owner), attribute, kept)

@@ -47,6 +47,8 @@ MIXTRAL: dict[str, dict[str, Any]] = {
     "gate_up alone": {"target_modules": ["q_proj"], "target_parameters": FUSED[:1]},
     "w1 w2 w3": {"target_modules": [*ATTENTION, "w1", "w2", "w3"], "lora_alpha": 8},
     "all linear": {"target_modules": "all-linear", "lora_alpha": 8},
+    "router": {"target_modules": ["q_proj", "gate"], "lora_alpha": 8},
+    "router alone": {"target_modules": ["gate"], "use_rslora": True},
     "whole": {"target_modules": ["q_proj"], "modules_to_save": ["embed_tokens", "lm_head", "gate"]},
 }
 CASES = [

@@ -16,11 +16,13 @@ import pytest
 import torch
 from artefacts import make_artefact
 from pico import save_mixtral
-from training_runs import open_train_draft, settings, train
+from small_tokenizers import build as build_pieces
+from training_runs import open_train_draft, settings, train, write_index, write_set
 
 from lingraft import packedcache, scoring
 from lingraft.errors import InputError, LingraftError, StoppedError
 from lingraft.manifest import Facts
+from lingraft.othertokenizers import read_tokenizer
 from lingraft.ranks import Ranks
 from lingraft.store import Artefact
 from lingraft.train import stage, trainer
@@ -210,6 +212,32 @@ def test_a_model_with_fewer_rows_than_the_sets_tokenizer_is_refused_before_it_is
     with pytest.raises(InputError, match=told) as caught:
         train(tmp_path, small, settings())
     assert "--redo encode --redo embed" in str(caught.value)
+
+
+@pytest.mark.parametrize("is_same", [True, False])
+def test_a_model_beside_another_tokenizer_than_the_sets_is_refused_though_it_has_the_rows(
+    inputs: dict[str, Artefact], tmp_path: Path, is_same: bool
+) -> None:
+    def fill_embed(path: Path) -> Facts:
+        save_mixtral(path)
+        (path / "tokenizer.model").write_bytes(build_pieces())
+        return Facts()
+
+    embed = make_artefact(tmp_path, "40-embed", fill_embed)
+    digest = read_tokenizer(str(embed.path)).digest if is_same else "ab" * 32
+
+    def fill_encode(path: Path) -> Facts:
+        write_set(path, "zh", 10)
+        write_set(path, "en", 100)
+        write_index(path, digest=digest)
+        return Facts()
+
+    both = {"embed": embed, "encode": make_artefact(tmp_path, "35-encode", fill_encode)}
+    if is_same:
+        assert train(tmp_path, both, settings(max_steps=1)).facts["steps"] == 1
+        return
+    with pytest.raises(InputError, match=r"is another \(digest \w{12}, and .* abababababab\)"):
+        train(tmp_path, both, settings())
 
 
 class _OneIsStopped(Ranks):

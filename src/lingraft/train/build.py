@@ -1,9 +1,10 @@
 """Build the trainable model from a model folder, tensor by tensor.
 
 Every linear map of the body becomes a frozen packed weight with an adapter beside it; biases,
-routers and norms are kept as they are; embed_tokens and lm_head are float32, and all of their
-rows are trained, or the added ones, or none. A tied model has one matrix for both, and keeps it.
-The folder is read one tensor at a time and each is packed before the next is read.
+routers and norms are kept as they are, a router with an adapter if asked; embed_tokens and lm_head
+are float32, and all of their rows are trained, or the added ones, or none. A tied model has one
+matrix for both, and keeps it. The folder is read one tensor at a time and each is packed before the
+next is read.
 
 What an adapter sits on is counted and compared with what the config says there should be: a
 role that matches nothing, or too little, trains something else than asked, and no loss curve
@@ -22,7 +23,7 @@ from torch import nn
 from transformers import AutoConfig
 
 from ..errors import InputError
-from ..fillmodel import ModelFiller, empty_model
+from ..fillmodel import ROUTERS, ModelFiller, empty_model
 from ..models import ModelFolder
 from ..packedcache import Pack, pack_anew
 from .attention import fuse_attention
@@ -30,13 +31,15 @@ from .lora import FrozenStack, LoraPair, QLoraExperts, QLoraLinear, QLoraStack
 from .maps import fuse_norms
 from .matrices import GrownEmbedding, GrownHead, GrownMatrix
 from .recompute import recompute_layers
-from .settings import LoraSettings
+from .routers import AdaptedRouter
+from .settings import AttentionName, LoraSettings
 
 __all__ = ["Built", "RoleCount", "Rows", "build", "count_roles"]
 
 Rows = Literal["all", "added", "none"]
 """Rows of embed_tokens and lm_head that are trained."""
 _EXPERT_ROLES = ("w1", "w2", "w3")
+_ROUTER = "gate"
 _SUPPORTED = ("mixtral", "mistral", "llama", "qwen2", "qwen3")
 _EMBED, _HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -122,6 +125,7 @@ def build(
     rows: Rows = "all",
     num_base: int | None = None,
     pack: Pack = pack_anew,
+    attention: AttentionName = "sdpa",
 ) -> Built:
     """Build the model.
 
@@ -136,6 +140,7 @@ def build(
         num_base: Rows of the base; those behind them are a parameter of their own. None: there
             is no such border.
         pack: Gives the packed matrices, anew or from a cache.
+        attention: Who computes attention.
 
     Raises:
         InputError: The architecture is not supported, a role matches another number of linear
@@ -145,11 +150,12 @@ def build(
     config = _read_config(folder)
     roles = count_roles(folder.weight_map, lora.roles(config.model_type), config)
     body = getattr(torch, dtype)
-    filler = ModelFiller(folder, empty_model(config, body), body, device, pack)
+    filler = ModelFiller(folder, empty_model(config, body, attention), body, device, pack)
     builder = _Builder(filler, lora, roles, quantize == "nf4", body, seed)
     for prefix, layer in filler.layers():
         builder.replace_linears(prefix, layer)
         builder.replace_experts(prefix, layer)
+        builder.replace_router(prefix, layer)
     matrices = builder.replace_embeddings(rows, num_base)
     filler.finish(
         "The model would be trained without them.",
@@ -182,7 +188,7 @@ def count_roles(names: Iterable[str], targets: Sequence[str], config: Any) -> di
         expected = config.num_hidden_layers * (experts if role in _EXPERT_ROLES else 1)
         if found != expected:
             known = sorted(
-                {m[1] for n in present if (m := re.search(r"\.(\w+_proj|w\d)\.weight$", n))}
+                {m[1] for n in present if (m := re.search(r"\.(\w+_proj|w\d|gate)\.weight$", n))}
             )
             raise InputError(
                 f"train.lora.targets: role '{role}' matches {found} linear maps; "
@@ -257,6 +263,14 @@ class _Builder:
         act_fn = layer.mlp.experts.act_fn
         layer.mlp.experts = QLoraExperts(read("w1", "w3"), read("w2"), act_fn, self._dtype)
 
+    def replace_router(self, prefix: str, layer: Any) -> None:
+        """Put an AdaptedRouter in the place of a layer's router, if it shall have an adapter."""
+        if _ROUTER not in self._roles:
+            return
+        router = layer.mlp.gate
+        pair = self._new_pair(f"{prefix}.{ROUTERS}", 1, *router.weight.shape)
+        layer.mlp.gate = AdaptedRouter(router, pair, self._lora.dropout)
+
     def replace_embeddings(self, rows: Rows, num_base: int | None) -> dict[str, GrownMatrix]:
         """Make embed_tokens and lm_head float32, and give them by published name."""
         model = self._filler.model
@@ -289,9 +303,11 @@ class _Builder:
     def _pair(self, frozen: FrozenStack, published: str) -> LoraPair | None:
         if published.rpartition(".")[2] not in self._roles:
             return None
-        outputs, inputs = frozen.part_shape
+        return self._new_pair(published, frozen.num_groups, *frozen.part_shape)
+
+    def _new_pair(self, published: str, num_groups: int, outputs: int, inputs: int) -> LoraPair:
         pair = LoraPair(
-            frozen.num_groups,
+            num_groups,
             inputs,
             outputs,
             self._lora.rank,

@@ -18,9 +18,11 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from ..basetypes import BaseTokenizer
 from ..errors import InputError
 from ..mixture import Batch, Mixture
 from ..models import ModelFolder
+from ..othertokenizers import read_tokenizer
 from ..parts import parse_part
 from ..rows import Stretch
 from ..shards import TokenFile, open_tokens, read_index
@@ -93,20 +95,30 @@ class Data:
         self.raises: list[Raise] = []
 
     def refuse_other(self, encode: Artefact, model: ModelFolder) -> None:
-        """Refuse a model that has fewer rows than the sets' tokenizer has pieces.
+        """Refuse a model of another tokenizer than the sets'.
 
         Raises:
-            InputError: It has; or the token files' index cannot be read.
+            InputError: It has fewer rows than that has pieces, or a tokenizer of its own beside it
+                that gives other ids; or one of the two tokenizers cannot be read.
         """
         tokenizer = read_index(encode.path).tokenizer
         num_rows = model.entry(_EMBED).shape[0] if _EMBED in model.weight_map else None
-        if num_rows is None or tokenizer.vocab_size <= num_rows:  # without it, `build` tells
+        if num_rows is not None and tokenizer.vocab_size > num_rows:  # without it, `build` tells
+            what = f"the model in {model.path} has {num_rows:,} rows"
+            effect = "Training would end at the first id without a row, and mistrain up to there."
+        elif (own := _own_tokenizer(model)) and own.digest != tokenizer.digest:
+            what = (
+                f"the one in {model.path} is another (digest {own.digest[:12]}, and that of the "
+                f"sets' is {tokenizer.digest[:12]})"
+            )
+            effect = "Each id would train another piece's row, and no loss curve would show it."
+        else:
             return
         sets = ", ".join(f"'{name}'" for name in self._files)
         raise InputError(
             f"{encode.path}: the ids of {sets} are of a tokenizer with {tokenizer.vocab_size:,} "
-            f"pieces ({tokenizer.name}); the model in {model.path} has {num_rows:,} rows.",
-            effect="Training would end at the first id without a row, and mistrain up to there.",
+            f"pieces ({tokenizer.name}); {what}.",
+            effect=effect,
             way_out="Take both from one tokenizer: do the stages again (--redo encode --redo "
             "embed), or take out of run.reuse the run that one of them is from.",
         )
@@ -198,6 +210,12 @@ def describe_stretch(stretch: Stretch) -> str:
     places = np.array([stretch.start, stretch.stop - 1], ends.dtype)
     first, last = ends.searchsorted(places, "right").tolist()
     return str(first) if first == last else f"{first}-{last}"
+
+
+def _own_tokenizer(model: ModelFolder) -> BaseTokenizer | None:
+    """Read the tokenizer beside a model, if there is one."""
+    there = any((model.path / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
+    return read_tokenizer(str(model.path)) if there else None
 
 
 def _open_valid(encode: Artefact, name: str, max_docs: int) -> ValidSet:

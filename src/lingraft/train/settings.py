@@ -16,6 +16,7 @@ from ..schedules import Schedule
 from ..settings import Settings, StageSettings
 
 __all__ = [
+    "AttentionName",
     "GuardSettings",
     "LaunchSettings",
     "LoraSettings",
@@ -33,11 +34,13 @@ __all__ = [
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, lt=1)]
 TrackerName = Literal["tensorboard", "trackio", "wandb"]
+AttentionName = Literal["sdpa", "flash_attention_2", "flex_attention"]
+"""As transformers calls them."""
 
 
 Role = Literal[
     "all", "q_proj", "k_proj", "v_proj", "o_proj", "w1", "w2", "w3", "gate_proj", "up_proj",
-    "down_proj",
+    "down_proj", "gate",
 ]  # fmt: skip
 
 _ATTENTION: tuple[Role, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -46,27 +49,33 @@ _DENSE: tuple[Role, ...] = ("gate_proj", "up_proj", "down_proj")
 
 
 class LoraSettings(Settings):
-    """Low-rank adapters on every linear role of the body (Hu et al. 2021, arXiv 2106.09685)."""
+    """Low-rank adapters on linear roles of the body (Hu et al. 2021, arXiv 2106.09685)."""
 
     rank: Positive = 64
     alpha: Annotated[float, Field(gt=0)] = 128.0
     dropout: Share = 0.05
     targets: Annotated[list[Role], Field(min_length=1)] = ["all"]
     """Roles, in the published names (w1, w2, w3 in a Mixtral's experts; gate_proj, up_proj,
-    down_proj in a dense model), or "all" of the model's; the router is not among them. w1 and w3
-    go with all of w1, w2 and w3 only: PEFT fuses the three when it loads an adapter of experts."""
+    down_proj in a dense model), or "all" of the model's. A Mixtral's router, `gate`, is not among
+    "all", and may stand beside it. w1 and w3 go with all of w1, w2 and w3 only: PEFT fuses the
+    three when it loads an adapter of experts."""
 
     def roles(self, model_type: str) -> list[Role]:
         """Give the roles to adapt in a model of this type of transformers' configs."""
-        if self.targets != ["all"]:
+        if "all" not in self.targets:
             return self.targets
-        return [*_ATTENTION, *(_EXPERT if model_type == "mixtral" else _DENSE)]
+        named = [role for role in self.targets if role != "all"]
+        return [*_ATTENTION, *(_EXPERT if model_type == "mixtral" else _DENSE), *named]
 
     @field_validator("targets")
     @classmethod
     def _go_together(cls, targets: list[Role]) -> list[Role]:
-        if "all" in targets and len(targets) > 1:
-            raise ValueError("'all' stands beside other roles. Leave it out, or the others.")
+        if "all" in targets:
+            if not set(targets) <= {"all", "gate"}:
+                raise ValueError(
+                    "'all' stands beside other roles than 'gate'. Leave it out, or the others."
+                )
+            return targets
         missing = [role for role in _EXPERT if role not in targets]
         if missing and {"w1", "w3"} & set(targets):
             raise ValueError(
@@ -223,12 +232,15 @@ class TrainSettings(StageSettings):
     has 1e9 numbers or more; "none". It takes 4.13 bits a number, and no result depends on it."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     """Arithmetic of the frozen body; everything trained stays float32."""
+    attention: AttentionName = "sdpa"
+    """Who computes attention: `sdpa`, torch's own; on a GPU also `flash_attention_2`, which takes
+    the package flash-attn and 16 bits, or `flex_attention`, which torch compiles."""
     lora: LoraSettings = LoraSettings()
     router_aux_loss: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of the load-balancing loss of a Mixture of Experts, which bends the router's input;
-    the router itself is frozen. 0: none, as the reference trains. It is the mean of the losses of
-    the micro-batches, each from its own loads: unlike the loss of the text, it depends on
-    micro_batch_size and on the number of processes."""
+    """Weight of the load-balancing loss of a Mixture of Experts, which bends the router's input,
+    and the router where `lora.targets` names it. 0: none, as the reference trains. It is the mean
+    of the losses of the micro-batches, each from its own loads: unlike the loss of the text, it
+    depends on micro_batch_size and on the number of processes."""
     guard: GuardSettings | None = None
     """A language that must not be forgotten; None: none is watched, beyond its curve."""
     launch: LaunchSettings = LaunchSettings()
@@ -275,6 +287,11 @@ class TrainSettings(StageSettings):
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainSettings:
         parse_mixture(self.mixture, self.total_tokens)
+        if self.attention == "flash_attention_2" and self.dtype == "float32":
+            raise ValueError(
+                "attention = 'flash_attention_2' takes 16 bits, and dtype = 'float32'. Take "
+                "'bfloat16', or another attention."
+            )
         for phase in self.phases if isinstance(self.phases, list) else []:
             if phase.mixture:
                 parse_mixture(phase.mixture, phase.total_tokens)

@@ -37,6 +37,7 @@ from .settings import MixedPart, ReplayRaise, StepSplit, TrainFacts, TrainSettin
 from .storage import bytes_per_parameter
 from .trackers import Trackers, open_trackers
 from .trainer import Trainer
+from .varlen import require_attention
 
 __all__ = ["run"]
 
@@ -47,11 +48,14 @@ def run(settings: StageSettings, inputs: Mapping[str, Artefact], draft: Draft) -
     Under torchrun every process calls this with the same arguments; the first one writes.
 
     Raises:
-        UsageError: More processes are asked for than were started, or they cannot share a step.
+        UsageError: More processes are asked for than were started, or they cannot share a step, or
+            the attention that is asked for cannot train here.
+        MissingPackageError: It needs a package that is not installed.
         InputError: The model or the token files cannot be used.
     """
     assert isinstance(settings, TrainSettings), "train.run got another stage's settings"
     device = _choose_device(settings)
+    require_attention(settings.attention, device)
     with Termination() as termination, join_ranks(device) as ranks, ExitStack() as stack:
         # Before the others begin: where one does not start, they are told that nobody trains.
         trackers = _open_trackers(settings, draft) if ranks.is_first else None
@@ -77,6 +81,7 @@ def _train(
     phases = plan_phases(settings, steps)
     folder = ModelFolder(inputs["embed"].path)
     data.refuse_other(inputs["encode"], folder)
+    _refuse_idle_router(settings, folder)
     num_base = _num_base(inputs["embed"]) if needs_border(settings, phases) else None
     built = _build(settings, folder, num_base, draft, device, ranks, termination)
     if device.type == "cuda":
@@ -132,6 +137,7 @@ def _build(
             rows=settings.rows,
             num_base=num_base,
             pack=until_asked,
+            attention=settings.attention,
         )
 
     way_out = "Use a machine with more memory, or lower train.lora.rank"
@@ -225,6 +231,20 @@ def _choose_device(settings: TrainSettings) -> torch.device:
             way_out="Train on the CPU: --set train.launch.gpus_per_node=0.",
         )
     return torch.device("cpu")
+
+
+def _refuse_idle_router(settings: TrainSettings, folder: ModelFolder) -> None:
+    """Refuse to train a router of one expert a token by the text's loss: it has no gradient.
+
+    The shares of the chosen experts add up to 1, so a lone one's is 1 whatever the router says.
+    """
+    is_lone = folder.config.get("num_experts_per_tok") == 1
+    if "gate" in settings.lora.targets and is_lone and not settings.router_aux_loss:
+        raise UsageError(
+            f"train.lora.targets names 'gate', and {folder.path} sends a token to one expert.",
+            effect="The router's adapters would have no gradient: the one expert's share is 1.",
+            way_out="Leave 'gate' out, or set train.router_aux_loss above 0.",
+        )
 
 
 def _num_base(embed: Artefact) -> int:

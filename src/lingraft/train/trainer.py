@@ -26,6 +26,7 @@ from .guarding import Guard
 from .loads import Loads
 from .phases import Phase, group_parameters
 from .settings import TrainSettings
+from .varlen import model_inputs
 
 __all__ = ["Trainer"]
 
@@ -136,13 +137,12 @@ class Trainer:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean nats of a micro-batch, and the loss of its routers, weighted."""
         model = self._built.model
-        ids, labels, positions = (torch.from_numpy(array).to(self._device) for array in batch)
+        labels = torch.from_numpy(batch.labels).to(self._device)
+        inputs = model_inputs(self._settings.attention, batch, self._device)
         text_N = torch.from_numpy(text_BL).to(self._device).flatten()
         self._loads.begin((labels != IGNORE).flatten(), text_N)
         # Without a cache and a mask, positions that begin anew keep documents apart, see `rows`.
-        hidden = model.model(
-            input_ids=ids, position_ids=positions, use_cache=False
-        ).last_hidden_state
+        hidden = model.model(**inputs, use_cache=False).last_hidden_state
         loss = linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels.flatten())
         weight = self._settings.router_aux_loss
         if not weight or not self._loads.num_layers:
