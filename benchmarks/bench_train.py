@@ -3,15 +3,16 @@
 Model: random weights of true widths (--size mixtral) or small ones, made tensor by tensor on
        the device and packed by the real builder; 57,000 pieces. LoRA of rank 64, alpha 128 and
        dropout 0.05 on q, k, v, o, w1, w2, w3; embed_tokens and lm_head are trained.
-Data:  random tokens, rows of `seq_len`, one document a row. Random routers spread tokens nearly
-       evenly over experts (the real load is in the row).
+Data:  random tokens, rows of `seq_len`, one document a row unless told. Random routers spread
+       tokens nearly evenly over experts (the real load is in the row).
 Step:  one micro-batch: forward, loss, backward, clip to 1.0, fused AdamW. Timed: the step, by
        the host's clock around a synchronised device, after one that does not count.
 Peer:  see train_peers.py. Same sizes, tokens and trained roles; deviations are in its row.
 Run:   python benchmarks/bench_train.py --plan PLAN --out bench_train.json
        On a CPU: --device cpu --size small --plan benchmarks/train_cpu_plan.json
 Plan:  JSON, in a file or on the line: [{"who": "ours", "layers": 32, "tokens": [8192, 16384]}];
-       also `steps`, `seq_len`, `rank`, `dropout`, `dtype`, `path` (plain, fused), `recompute`, and
+       also `steps`, `seq_len`, `rank`, `dropout`, `dtype`, `path` (plain, fused), `recompute`,
+       `attention` and `documents` (isolated ones of equal size in a row; ours alone), and
        `profile`, the number of tokens whose step is profiled. On a CPU (--device cpu) each
        configuration has a process of its own, whose peak memory is in its rows.
 Row:   each number of tokens: tokens/s median, minimum and maximum, parts of a step, peak memory,
@@ -43,7 +44,9 @@ from random_model import RandomModel
 from train_peers import Peer
 
 from lingraft.losses import linear_cross_entropy
+from lingraft.mixture import Batch
 from lingraft.train.lora import use_path
+from lingraft.train.varlen import model_inputs
 
 SIZES: dict[str, dict[str, Any]] = {
     "mixtral": {},
@@ -84,6 +87,8 @@ class Ours:
 
         start = time.perf_counter()
         self._path = spec.get("path", "auto")
+        self._attention = spec.get("attention", "sdpa")
+        self._documents = spec.get("documents", 1)
         lora = LoraSettings(rank=spec.get("rank", 64), dropout=spec.get("dropout", 0.05))
         folder: Any = source
         self.built = build(
@@ -93,6 +98,7 @@ class Ours:
             dtype=spec.get("dtype", "bfloat16"),
             seed=3,
             device=device,
+            attention=self._attention,
         )
         if spec.get("recompute", True):
             self.built.recompute_activations()
@@ -118,7 +124,7 @@ class Ours:
 
     def _parts(self, ids_BL: torch.Tensor) -> Iterator[str]:
         model = self.built.model
-        hidden = model.model(input_ids=ids_BL, use_cache=False).last_hidden_state
+        hidden = model.model(**self._inputs(ids_BL), use_cache=False).last_hidden_state
         yield "forward"
         labels_BL = ids_BL.roll(-1, 1)
         loss = linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels_BL.flatten())
@@ -130,6 +136,12 @@ class Ours:
         self._optimizer.zero_grad(set_to_none=True)
         self.last_loss = float(loss.detach())
         yield "optimizer"
+
+    def _inputs(self, ids_BL: torch.Tensor) -> dict[str, Any]:
+        length = ids_BL.shape[1]
+        positions = (torch.arange(length) % (length // self._documents)).expand(ids_BL.shape)
+        ids = ids_BL.cpu().numpy()
+        return model_inputs(self._attention, Batch(ids, ids, positions.numpy()), ids_BL.device)
 
     def expert_load(self, ids_BL: torch.Tensor) -> dict[str, float]:
         """Rows of the fullest and the emptiest expert, over the mean; worst of all layers."""

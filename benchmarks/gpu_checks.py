@@ -2,13 +2,14 @@
 
 Unpacked NF4 bit for bit; every fused step, the expert block and a whole small model, forward and
 all gradients, against the plain path over the same packed weights; the same bits twice;
-recomputed layers against kept ones.
+recomputed layers against kept ones; others' attention against torch's own.
 """
 
 from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import torch
@@ -17,9 +18,13 @@ from random_model import RandomModel
 
 from lingraft import nf4
 from lingraft.losses import linear_cross_entropy
+from lingraft.mixture import Batch
+from lingraft.packages import has_package
 from lingraft.train import steps
 from lingraft.train.experts import Adapters, Routing, expert_block, steps_for
 from lingraft.train.lora import QLoraExperts, use_path
+from lingraft.train.settings import AttentionName
+from lingraft.train.varlen import model_inputs
 
 
 def check_nf4(bench: Bench) -> dict[str, Any]:
@@ -159,7 +164,14 @@ def check_experts(bench: Bench) -> dict[str, Any]:
     return found
 
 
-def small_model(bench: Bench, dtype: str, folder: Path, recompute: bool, drop: float) -> Any:
+def small_model(
+    bench: Bench,
+    dtype: str,
+    folder: Path,
+    recompute: bool,
+    drop: float,
+    attention: AttentionName = "sdpa",
+) -> Any:
     """Build two layers through the real builder."""
     from lingraft.train.build import build
     from lingraft.train.recompute import recompute_layers
@@ -177,7 +189,15 @@ def small_model(bench: Bench, dtype: str, folder: Path, recompute: bool, drop: f
     )
     lora = LoraSettings(rank=16, alpha=32.0, dropout=drop)
     source: Any = model
-    built = build(source, lora, quantize="nf4", dtype=dtype, seed=3, device=bench.device)
+    built = build(
+        source,
+        lora,
+        quantize="nf4",
+        dtype=dtype,
+        seed=3,
+        device=bench.device,
+        attention=attention,
+    )
     torch.manual_seed(9)
     for name, parameter in built.lora.items():
         if name.endswith(".B"):
@@ -187,15 +207,18 @@ def small_model(bench: Bench, dtype: str, folder: Path, recompute: bool, drop: f
     return built
 
 
-def run_model(bench: Bench, built: Any) -> list[torch.Tensor]:
-    """Loss and all gradients of random tokens."""
+def run_model(
+    bench: Bench, built: Any, attention: AttentionName = "sdpa", documents: int = 1
+) -> list[torch.Tensor]:
+    """Loss and all gradients of random tokens in two rows, of some documents each."""
     built.model.train()
     torch.manual_seed(21)
-    ids = torch.randint(1000, (2, 96)).to(bench.device)
-    positions = torch.arange(96, device=bench.device).expand(2, -1)
-    hidden = built.model.model(
-        input_ids=ids, position_ids=positions, use_cache=False
-    ).last_hidden_state
+    ids = torch.randint(1000, (2, 96))
+    positions = (torch.arange(96) % (96 // documents)).expand(2, -1)
+    batch = Batch(ids.numpy(), ids.numpy(), positions.numpy())
+    inputs = model_inputs(attention, batch, bench.device)
+    hidden = built.model.model(**inputs, use_cache=False).last_hidden_state
+    ids = ids.to(bench.device)
     loss = linear_cross_entropy(hidden.flatten(0, 1), built.model.lm_head.weight, ids.flatten())
     parameters = [*built.lora.values(), *built.embed.values()]
     return [loss.detach(), *torch.autograd.grad(loss, parameters)]
@@ -218,4 +241,25 @@ def check_model(bench: Bench) -> dict[str, Any]:
             found[f"{dtype}_recomputed_worst"] = max(
                 relative(a, b) for a, b in zip(again, kept, strict=True)
             )
+    return found
+
+
+def check_attention(bench: Bench) -> dict[str, Any]:
+    """Others' attention against torch's own: loss and gradients of three documents a row."""
+    names: list[AttentionName] = ["flex_attention"] if bench.is_gpu else []
+    if bench.is_gpu and has_package("flash_attn"):
+        names.append("flash_attention_2")
+    found: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        expected = run_model(bench, small_model(bench, "bfloat16", folder, False, 0.0), "sdpa", 3)
+        joined = run_model(bench, small_model(bench, "bfloat16", folder, False, 0.0), "sdpa", 1)
+        found["isolated_differs_from_joined"] = not torch.equal(expected[0], joined[0])
+        for attention in names:
+            built = small_model(bench, "bfloat16", folder, True, 0.0, attention)
+            got = run_model(bench, built, attention, 3)
+            found[attention] = {
+                "loss": relative(got[0], expected[0]),
+                "gradients_median": median(map(relative, got[1:], expected[1:])),
+            }
     return found

@@ -22,7 +22,7 @@ from typing import Any
 
 import torch
 from gpu_bench import BF16, FP32, Bench, make_experts, route_evenly
-from gpu_checks import check_experts, check_model, check_nf4, check_steps
+from gpu_checks import check_attention, check_experts, check_model, check_nf4, check_steps
 from random_model import RandomModel
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -333,6 +333,7 @@ PARTS = {
     "steps": check_steps,
     "experts": check_experts,
     "model": check_model,
+    "documents": check_attention,
     "ceilings": time_ceilings,
     "unpack": time_unpack,
     "products": time_products,

@@ -56,6 +56,15 @@ def test_expert_blocks_are_the_plain_ones(bench: Any) -> None:
     assert max(map(float, found["dropout_float32"])) < 5e-6
 
 
+def test_every_attention_keeps_documents_apart_as_torchs_own_does(bench: Any) -> None:
+    found = check("check_attention", bench)
+    assert found.pop("isolated_differs_from_joined")
+    assert "flex_attention" in found
+    for of_name in found.values():
+        assert of_name["loss"] < 2e-3
+        assert of_name["gradients_median"] < 3e-2
+
+
 def test_models_are_the_plain_ones_and_recomputed_ones_the_kept(bench: Any) -> None:
     found = check("check_model", bench)
     assert found["float32_worst"] < 5e-6
