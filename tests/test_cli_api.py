@@ -75,7 +75,7 @@ def test_check_tells_what_a_run_needs(
     assert "training: 0.000 B tokens" in out
 
 
-def test_check_says_what_this_version_cannot_start(
+def test_check_says_what_starts_many_processes(
     tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert (
@@ -83,7 +83,7 @@ def test_check_says_what_this_version_cannot_start(
     )
     out = capsys.readouterr().out
     assert "memory on each of 8 device(s)" in out
-    assert "this version trains in one process" in out
+    assert "note: 8 processes train together, and torchrun starts them" in out
 
 
 def test_check_warns_of_a_mixture_that_rehearses_nothing(

@@ -249,7 +249,10 @@ def _print_check(recipe: Path, result: api.CheckResult) -> None:
     _print_sizes(f"memory on each of {needs.devices} device(s)", needs.gpu_memory_bytes)
     _print_sizes("disk", needs.disk_bytes)
     if needs.devices > 1:
-        print("  note: this version trains in one process; `lingraft run` refuses more")
+        print(
+            f"  note: {needs.devices} processes train together, and torchrun starts them: see "
+            "docs/training.md"
+        )
     if needs.train_tokens:
         print(
             f"  training: {needs.train_tokens / 1e9:,.3f} B tokens, "

@@ -111,7 +111,7 @@ def find_problems(recipe: Recipe) -> list[Problem]:
         *_lengths(recipe),
         *_reused_runs(recipe),
         *_sources(recipe),
-        *_packages(recipe.train.trackers),
+        *_packages(recipe.train),
     ]
 
 
@@ -216,10 +216,14 @@ def _sources(recipe: Recipe) -> list[Problem]:
     return problems
 
 
-def _packages(trackers: Sequence[str]) -> list[Problem]:
+def _packages(train: TrainSettings) -> list[Problem]:
     """Missing packages are told before hours of work, not after."""
-    needed = dict.fromkeys(_NEEDED, "'lingraft[train]'")
-    needed = {name: name for name in trackers} | needed
+    needed: dict[str, str] = {name: name for name in train.trackers}
+    needed |= dict.fromkeys(_NEEDED, "'lingraft[train]'")
+    if train.attention == "flash_attention_2":
+        needed["flash_attn"] = "flash-attn"
+    if train.optimizer != "adamw":
+        needed["bitsandbytes"] = "bitsandbytes"
     missing = [name for name in needed if not has_package(name)]
     text = "is needed by a run and not installed: pip install"
     return [Problem("package", repr(name), f"{text} {needed[name]}.") for name in missing]

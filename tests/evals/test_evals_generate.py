@@ -209,6 +209,23 @@ def test_a_killed_call_goes_on(
     assert list(tmp_path.iterdir()) == [out]
 
 
+def test_what_is_lost_without_a_file_is_told(tmp_path: Path, folders: dict[str, Path]) -> None:
+    prompts = tmp_path / "p.txt"
+    prompts.write_text("ab\nabc\n", encoding="utf-8")
+    bad = spoil(base_folder(tmp_path / "bad"))
+    words = ["generate", str(folders["base"]), str(bad), "--prompts", str(prompts)]
+    words += ["--max-new-tokens", "5"]
+    told = "2 continuations are lost; with --out FILE they would be kept"
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code != 0
+    assert told in done.output
+    out = tmp_path / "c.json"
+    done = CliRunner().invoke(app, [*words, "--out", str(out)])
+    assert done.exit_code != 0
+    assert told not in done.output
+    assert (tmp_path / ".c.json.partial").is_file()
+
+
 def test_the_command_writes_json_markdown_and_a_page(
     tmp_path: Path, folders: dict[str, Path]
 ) -> None:

@@ -328,19 +328,33 @@ def test_a_recipe_takes_a_folder_of_run_files_for_no_package(
     )
 
 
+@pytest.mark.parametrize(
+    ("asked", "package", "install"),
+    [
+        (["train.trackers=['tensorboard', 'wandb']"], "wandb", "wandb"),
+        (["train.optimizer=adamw-8bit"], "bitsandbytes", "bitsandbytes"),
+        (
+            ["train.attention=flash_attention_2", "train.dtype=bfloat16"],
+            "flash_attn",
+            "flash-attn",
+        ),
+    ],
+)
 def test_a_recipe_that_asks_for_a_missing_one_is_told_so(
-    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: list[str],
+    package: str,
+    install: str,
 ) -> None:
     monkeypatch.setattr(
         "importlib.util.find_spec",
-        lambda name: None if name == "wandb" else ModuleSpec(name, None, origin=f"{name}.py"),
+        lambda name: None if name == package else ModuleSpec(name, None, origin=f"{name}.py"),
     )
     monkeypatch.setattr("lingraft.recipe._sources", lambda recipe: [])
-    recipe = read_recipe(tiny_recipe, ["train.trackers=['tensorboard', 'wandb']"])
-    (problem,) = map(str, find_problems(recipe))
-    assert problem.startswith(
-        "package = 'wandb': is needed by a run and not installed: pip install"
-    )
+    (problem,) = map(str, find_problems(read_recipe(tiny_recipe, asked)))
+    told = f"package = '{package}': is needed by a run and not installed: pip install {install}."
+    assert problem == told
 
 
 def test_another_choice_makes_nothing_stale() -> None:

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError, UsageError
+from ..errors import InputError, LingraftError, UsageError
 from ..folders import model_fingerprint
 from ..lines import read_lines
 from ..models import ModelFolder
@@ -96,7 +96,15 @@ def generate(
             teller.note(kept.damage)
         if kept.num_found:
             teller.note(f"going on: {kept.num_found} continuations were there already")
-        written = [_write(job, number, kept, teller) for number in range(len(labels))]
+        try:
+            written = [_write(job, number, kept, teller) for number in range(len(labels))]
+        except (LingraftError, KeyboardInterrupt):
+            if path is None and kept.num:
+                teller.note(
+                    f"{kept.num} continuations are lost; with --out FILE they would be kept, and "
+                    "the same call would go on"
+                )
+            raise
         table = SideBySide(texts, asdict(how), seed, written)
         if path is not None and render is not None:
             write_text(path, render(table))

@@ -41,6 +41,11 @@ class Kept:
         if kind is None and self._path is not None:
             self._path.unlink(missing_ok=True)
 
+    @property
+    def num(self) -> int:
+        """Values that are there."""
+        return len(self._values)
+
     def get(self, key: str) -> Any:
         """Give a value; None: it is not there yet."""
         return self._values.get(key)
