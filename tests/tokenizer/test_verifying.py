@@ -255,6 +255,18 @@ def test_the_command_prints_a_table_and_the_certificate(
     assert "proved: Any text without a character of the scripts Han" in output
 
 
+def test_halves_of_surrogate_pairs_are_counted_and_told(
+    tmp_path: Path, base: Path, corpus: Path
+) -> None:
+    folder, half = write_folder(tmp_path / "out", extended()), tmp_path / "half.jsonl"
+    half.write_text('{"text": "abc \\ud83d"}\n{"text": "\\udc00"}\n', encoding="utf-8")
+    code, output = run(folder, "--base", base, "--corpus", half)
+    assert code == 0, output
+    assert "2 halves of surrogate pairs" in output
+    assert verify(folder, base=base, corpus=half).record["num_surrogates"] == 2
+    assert "num_surrogates" not in verify(folder, base=base, corpus=corpus).record
+
+
 def test_the_command_ends_with_3_and_explains_every_failure(tmp_path: Path, base: Path) -> None:
     model = write_model(tmp_path / "out", extended([(p, 0.0) for p, _ in ADDED]))
     code, output = run(model, "--base", base)

@@ -11,7 +11,7 @@ from ..basetypes import BaseTokenizer, Int32
 from ..errors import UsageError, VerifyError
 from ..exact import Encoder
 from ..progress import Progress, Reporter, SilentReporter
-from ..texts import find_texts, read_texts
+from ..texts import find_texts, read_texts, tell_surrogates
 from .added import Added, added_pieces, show_piece
 from .beside import check_files
 from .certificate import Proofs, Replay, certify, check_order, check_scope
@@ -91,6 +91,8 @@ class _Work:
     is_named: bool
     """Whether somebody named the scripts; else they were found from the pieces."""
     checks: list[Check] = field(default_factory=list)
+    num_surrogates: int = 0
+    """Halves of surrogate pairs in the corpora, each tried as U+FFFD."""
 
     def encode(self, encoder: Encoder | WholeEncoder, texts: Sequence[str]) -> list[Int32]:
         return encoder.encode_batch(texts, num_threads=self.jobs)
@@ -146,6 +148,7 @@ def verify(
         "ok": all(check.state != "differs" for check in work.checks),
         "checks": [check.record for check in work.checks],
         "certificate": certificate,
+        **({"num_surrogates": work.num_surrogates} if work.num_surrogates else {}),
     }
     named_base = base_forms.name if base_forms else ""
     return VerifyResult(str(folder), named_base, tuple(work.checks), certificate, record)
@@ -210,19 +213,22 @@ def _read_texts(work: _Work, files: Sequence[Path], text_key: str, reporter: Rep
         return
     with reporter.task("corpora", sum(f.stat().st_size for f in files), "bytes") as progress:
         for file in files:
-            for batch in _batches(_texts_of(file, text_key, progress)):
+            for batch in _batches(_texts_of(work, file, text_key, progress)):
                 base, extended = _compare(work, batch, file.name)
                 work.firing.add(extended)
                 if work.replay and base is not None:
                     work.replay.add(batch, file.name, base, extended)
+    if work.num_surrogates:
+        reporter.note(tell_surrogates(work.num_surrogates))
 
 
-def _texts_of(file: Path, text_key: str, progress: Progress) -> Iterator[str]:
+def _texts_of(work: _Work, file: Path, text_key: str, progress: Progress) -> Iterator[str]:
     done = 0
     for document in read_texts(file, text_key):
         if document.position > done:
             progress.advance(document.position - done, file.name)
             done = document.position
+        work.num_surrogates += document.num_surrogates
         yield document.text
     progress.advance(file.stat().st_size - done, file.name)
 
