@@ -89,6 +89,7 @@ class Ours:
         self._path = spec.get("path", "auto")
         self._attention = spec.get("attention", "sdpa")
         self._documents = spec.get("documents", 1)
+        self._inputs: dict[str, Any] = {}
         lora = LoraSettings(rank=spec.get("rank", 64), dropout=spec.get("dropout", 0.05))
         folder: Any = source
         self.built = build(
@@ -124,7 +125,7 @@ class Ours:
 
     def _parts(self, ids_BL: torch.Tensor) -> Iterator[str]:
         model = self.built.model
-        hidden = model.model(**self._inputs(ids_BL), use_cache=False).last_hidden_state
+        hidden = model.model(**self._inputs, use_cache=False).last_hidden_state
         yield "forward"
         labels_BL = ids_BL.roll(-1, 1)
         loss = linear_cross_entropy(hidden.flatten(0, 1), model.lm_head.weight, labels_BL.flatten())
@@ -137,11 +138,14 @@ class Ours:
         self.last_loss = float(loss.detach())
         yield "optimizer"
 
-    def _inputs(self, ids_BL: torch.Tensor) -> dict[str, Any]:
-        length = ids_BL.shape[1]
-        positions = (torch.arange(length) % (length // self._documents)).expand(ids_BL.shape)
+    def take(self, ids_BL: torch.Tensor) -> None:
+        """Get the tokens of the steps that follow; not timed, as a trainer's come from files."""
+        rows, length = ids_BL.shape
+        assert length % self._documents == 0, f"{length} tokens, {self._documents} documents"
+        positions = (torch.arange(length) % (length // self._documents)).repeat(rows, 1)
         ids = ids_BL.cpu().numpy()
-        return model_inputs(self._attention, Batch(ids, ids, positions.numpy()), ids_BL.device)
+        batch = Batch(ids, ids, positions.numpy())
+        self._inputs = model_inputs(self._attention, batch, ids_BL.device)
 
     def expert_load(self, ids_BL: torch.Tensor) -> dict[str, float]:
         """Rows of the fullest and the emptiest expert, over the mean; worst of all layers."""
@@ -163,7 +167,7 @@ class Ours:
 
 
 def operations_per_token(config: dict[str, Any], rank: int, seq_len: int) -> dict[str, float]:
-    """Count what our step needs, multiply and add apart, without zeros and masks.
+    """Count what our step needs for documents of `seq_len` tokens, multiply and add apart.
 
     Attention runs forward twice (its layer is recomputed); gate and up twice, down once; the
     flash kernel's backward is 2.5 forwards; an adapter's narrow sides are made again.
@@ -270,13 +274,16 @@ class Runner:
         generator = torch.Generator().manual_seed(tokens)
         shape = (tokens // seq_len, seq_len)
         ids = torch.randint(config["vocab_size"], shape, generator=generator).to(self.device)
+        if isinstance(contender, Ours):
+            contender.take(ids)
         self._step(contender, ids)
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats()
         steps = [self._step(contender, ids) for _ in range(spec.get("steps", 3))]
         rates = [tokens / sum(parts.values()) for parts in steps]
         rate = statistics.median(rates)
-        counts = operations_per_token(config, spec.get("rank", 64), seq_len)
+        seen = seq_len // spec.get("documents", 1)
+        counts = operations_per_token(config, spec.get("rank", 64), seen)
         row: dict[str, Any] = {
             "outcome": "done",
             "seq_len": seq_len,

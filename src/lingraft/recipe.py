@@ -220,7 +220,7 @@ def _packages(train: TrainSettings) -> list[Problem]:
     """Missing packages are told before hours of work, not after."""
     needed: dict[str, str] = {name: name for name in train.trackers}
     needed |= dict.fromkeys(_NEEDED, "'lingraft[train]'")
-    if train.attention == "flash_attention_2":
+    if train.attention == "flash_attention_2":  # a package flash-attn-4 brings a module, too
         needed["flash_attn"] = "flash-attn"
     if train.optimizer != "adamw":
         needed["bitsandbytes"] = "bitsandbytes"

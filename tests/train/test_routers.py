@@ -24,7 +24,7 @@ from lingraft.store import Artefact
 from lingraft.train.build import Built, build
 from lingraft.train.lora import LoraPair, use_path
 from lingraft.train.routers import AdaptedRouter
-from lingraft.train.settings import LoraSettings
+from lingraft.train.settings import LoraSettings, PhaseSettings
 from lingraft.train.storage import bytes_per_parameter
 
 EXPERTS, WIDTH, TOP_K, RANK = 8, 32, 2, 4
@@ -106,6 +106,9 @@ def test_all_leaves_the_router_out_and_gate_names_it(tmp_path: Path) -> None:
     stored = folder.tensor("model.layers.1.block_sparse_moe.gate.weight")
     assert torch.equal(gate.weight, stored.to(torch.bfloat16))  # in 16 bits, never packed
     assert not gate.weight.requires_grad
+    x = numbers(50, 32, seed=8).to(torch.bfloat16)
+    gate.pair.B.data = numbers(*gate.pair.B.shape, seed=9)
+    assert not torch.equal(gate.train()(x)[0], gate.eval()(x)[0])  # lora.dropout is its, too
     sizes = bytes_per_parameter(built)
     assert (sizes["routers, norms and biases"], sizes["adapters"]) == (2.0, 4.0)
 
@@ -181,3 +184,21 @@ def test_a_router_of_one_expert_a_token_needs_the_balance_loss(
         train(tmp_path / "refused", lone, settings(lora=ALL))
     done = train(tmp_path / "done", lone, settings(lora=ALL, router_aux_loss=0.01))
     assert done.facts["steps"] == 6
+    rows = [PhaseSettings(trains=["base", "added"])]
+    assert train(tmp_path / "rows", lone, settings(lora=ALL, phases=rows)).facts["steps"] == 6
+
+
+def test_a_router_of_one_expert_is_refused(inputs: dict[str, Artefact], tmp_path: Path) -> None:
+    def fill(path: Path) -> Facts:
+        save_mixtral(path, num_local_experts=1, num_experts_per_tok=1)
+        return Facts()
+
+    only = {**inputs, "embed": make_artefact(tmp_path, "40-embed", fill)}
+    with pytest.raises(UsageError, match="to one expert, as it has no other") as error:
+        train(tmp_path, only, settings(lora=ALL, router_aux_loss=0.01))
+    assert "router_aux_loss" not in str(error.value)
+
+
+def test_a_role_named_twice_is_one() -> None:
+    assert LoraSettings(targets=["gate", "gate", "q_proj"]).roles("mixtral") == ["gate", "q_proj"]
+    assert LoraSettings(targets=["all", "gate", "all"]).roles("llama")[-2:] == ["down_proj", "gate"]

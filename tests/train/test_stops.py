@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import torch
 from artefacts import make_artefact
+from byte_tokenizers import trained_bytes
 from pico import save_mixtral
 from small_tokenizers import build as build_pieces
 from training_runs import open_train_draft, settings, train, write_index, write_set
@@ -214,13 +215,15 @@ def test_a_model_with_fewer_rows_than_the_sets_tokenizer_is_refused_before_it_is
     assert "--redo encode --redo embed" in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["tokenizer.model", "tokenizer.json"])
 @pytest.mark.parametrize("is_same", [True, False])
 def test_a_model_beside_another_tokenizer_than_the_sets_is_refused_though_it_has_the_rows(
-    inputs: dict[str, Artefact], tmp_path: Path, is_same: bool
+    inputs: dict[str, Artefact], tmp_path: Path, is_same: bool, name: str
 ) -> None:
     def fill_embed(path: Path) -> Facts:
         save_mixtral(path)
-        (path / "tokenizer.model").write_bytes(build_pieces())
+        content = build_pieces() if name == "tokenizer.model" else trained_bytes().encode()
+        (path / name).write_bytes(content)
         return Facts()
 
     embed = make_artefact(tmp_path, "40-embed", fill_embed)

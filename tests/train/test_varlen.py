@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 import torch
+from artefacts import make_artefact
 from hypothesis import given
 from hypothesis import strategies as st
 from pico import save_llama, save_mixtral
@@ -16,10 +18,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from training_runs import settings, train
 
 from lingraft.errors import MissingPackageError, UsageError
+from lingraft.manifest import Facts
 from lingraft.mixture import Batch
 from lingraft.store import Artefact
-from lingraft.train import stage, varlen
+from lingraft.train import stage
 from lingraft.train.build import Built, build
+from lingraft.train.lora import use_path
 from lingraft.train.settings import AttentionName, LoraSettings
 from lingraft.train.varlen import model_inputs, require_attention
 
@@ -60,6 +64,7 @@ def test_flash_attention_is_told_where_every_document_begins(lengths: list[list[
     assert torch.equal(inputs["cu_seq_lens_k"], inputs["cu_seq_lens_q"])
     assert inputs["input_ids"].tolist() == [made.inputs.flatten().tolist()]
     assert inputs["position_ids"].tolist() == [made.position_ids.flatten().tolist()]
+    assert inputs["deterministic"] is True
 
 
 def test_others_get_the_sequences_as_they_are() -> None:
@@ -117,11 +122,15 @@ def _whole(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, **options: Any) ->
 
 
 @pytest.fixture
-def flash(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have transformers call FlashAttention-2 as if it were there."""
+def flash(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
+    """Have transformers call FlashAttention-2 as if it were there; give what was called."""
     from transformers import PreTrainedModel, modeling_flash_attention_utils, modeling_utils
 
+    called: list[str] = []
+
     def options(**named: Any) -> dict[str, Any]:
+        called.append("documents" if "max_seqlen_q" in named else "rows")
+        assert named["deterministic"] is (True if "max_seqlen_q" in named else None)
         kept = {k: v for k, v in named.items() if k in ("max_seqlen_q", "max_seqlen_k")}
         return {**kept, "causal": named["is_causal"]}
 
@@ -129,21 +138,28 @@ def flash(monkeypatch: pytest.MonkeyPatch) -> None:
     for module in (modeling_utils, modeling_flash_attention_utils):
         monkeypatch.setattr(module, "lazy_import_flash_attention", lambda *_, **__: functions)
     monkeypatch.setattr(PreTrainedModel, "_flash_attn_can_dispatch", lambda *_, **__: True)
+    yield called
+    assert called, "it was never called"
 
 
-@pytest.mark.usefixtures("flash")
+@pytest.mark.parametrize("path", ["plain", "fused"])
 @pytest.mark.parametrize("save", [save_mixtral, save_llama])
-def test_flash_attention_gives_what_torchs_own_gives(tmp_path: Path, save: Any) -> None:
+def test_flash_attention_gives_what_torchs_own_gives(
+    tmp_path: Path, flash: list[str], save: Any, path: Literal["plain", "fused"]
+) -> None:
     folder = save(tmp_path)
     found: dict[str, tuple[torch.Tensor, list[torch.Tensor]]] = {}
     names: tuple[AttentionName, ...] = ("sdpa", "flash_attention_2")
     for name in names:
         built = make(folder, name)
         built.model.config._is_quantized = True  # or transformers would ask for 16 bits
-        states = hidden(built, name)
-        weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(3))
-        loss = (states * weights).sum()
-        found[name] = states.detach(), list(torch.autograd.grad(loss, list(built.lora.values())))
+        with use_path(path):
+            states = hidden(built, name)
+            weights = torch.randn(states.shape, generator=torch.Generator().manual_seed(3))
+            loss = (states * weights).sum()
+            grads = list(torch.autograd.grad(loss, list(built.lora.values())))
+        found[name] = states.detach(), grads
+    assert flash == ["documents"] * 2  # a layer
     (states, grads), (own, own_grads) = found["flash_attention_2"], found["sdpa"]
     torch.testing.assert_close(states, own, rtol=1e-4, atol=1e-5)
     for grad, expected in zip(grads, own_grads, strict=True):
@@ -151,13 +167,17 @@ def test_flash_attention_gives_what_torchs_own_gives(tmp_path: Path, save: Any) 
 
 
 @pytest.mark.usefixtures("flash")
-def test_flash_attention_lets_no_document_see_another(tmp_path: Path) -> None:
+@pytest.mark.parametrize("path", ["plain", "fused"])
+def test_flash_attention_lets_no_document_see_another(
+    tmp_path: Path, path: Literal["plain", "fused"]
+) -> None:
     """Of several rows it would, were they not laid into one."""
     built = make(save_llama(tmp_path), "flash_attention_2", "bfloat16")
     changed = ROWS.inputs.copy()
     changed[0, :4], changed[1, :7] = 250, 250  # the first documents of two rows
-    before = hidden(built, "flash_attention_2")
-    after = hidden(built, "flash_attention_2", ROWS._replace(inputs=changed))
+    with use_path(path):
+        before = hidden(built, "flash_attention_2")
+        after = hidden(built, "flash_attention_2", ROWS._replace(inputs=changed))
     same = (before == after).all(1).view(3, LENGTH)
     assert same[0, 4:].all()
     assert same[1, 7:].all()
@@ -165,15 +185,15 @@ def test_flash_attention_lets_no_document_see_another(tmp_path: Path) -> None:
     assert not same[0, :4].any()
 
 
-@pytest.mark.usefixtures("flash")
 def test_a_run_with_flash_attention_learns_as_with_torchs_own(
-    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, flash: list[str]
 ) -> None:
     monkeypatch.setattr(stage, "require_attention", lambda *_: None)
     ends = {}
     for name in ("sdpa", "flash_attention_2"):
         s = settings(attention=name, dtype="bfloat16", quantize="none", max_steps=3)
         ends[name] = train(tmp_path / name, inputs, s).facts
+    assert set(flash) == {"documents", "rows"}  # steps, and validations
     for name in ("zh", "en"):
         own, other = (ends[n]["valid_bpb_end"][name] for n in ends)
         assert other == pytest.approx(own, rel=0.01)
@@ -185,8 +205,10 @@ def test_a_run_with_flash_attention_learns_as_with_torchs_own(
 def test_flex_attention_gives_what_torchs_own_gives(tmp_path: Path, save: Any) -> None:
     folder = save(tmp_path)
     # Uncompiled, and forward alone: torch has no backward pass of it on a CPU.
+    built = make(folder, "flex_attention")
+    assert built.model.config._attn_implementation == "flex_attention"
     with torch.no_grad(), torch.compiler.set_stance("force_eager"):
-        found = hidden(make(folder, "flex_attention"), "flex_attention")
+        found = hidden(built, "flex_attention")
     torch.testing.assert_close(found, hidden(make(folder, "sdpa"), "sdpa"), rtol=1e-4, atol=1e-5)
 
 
@@ -196,14 +218,40 @@ def test_what_cannot_train_here_is_refused_before_any_work(
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UsageError, match="'flex_attention' needs a GPU, and training is on cpu"):
         train(tmp_path, inputs, settings(attention="flex_attention"))
-    monkeypatch.setattr(varlen, "has_package", lambda _: False)
-    with pytest.raises(MissingPackageError, match="needs the package flash-attn"):
+    found, capability = {"2.4.1": False}, [(8, 0)]
+    monkeypatch.setattr("transformers.utils.is_flash_attn_greater_or_equal", found.get)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability[0])
+    with pytest.raises(
+        MissingPackageError, match=r"needs the package flash-attn, 2\.4\.1 or newer"
+    ):
         require_attention("flash_attention_2", GPU)
     require_attention("flex_attention", GPU)
-    monkeypatch.setattr(varlen, "has_package", lambda _: True)
+    found["2.4.1"] = True
     require_attention("flash_attention_2", GPU)
+    capability[0] = (7, 5)
+    with pytest.raises(UsageError, match=r"capability 8\.0 or more; this one has 7\.5"):
+        require_attention("flash_attention_2", GPU)
+
+
+def test_flex_attention_is_refused_where_attention_has_dropout(
+    inputs: dict[str, Artefact], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(path: Path) -> Facts:
+        save_mixtral(path, attention_dropout=0.1)
+        return Facts()
+
+    monkeypatch.setattr(stage, "require_attention", lambda *_: None)
+    monkeypatch.delattr(stage, "build")
+    dropping = {**inputs, "embed": make_artefact(tmp_path, "40-embed", fill)}
+    with pytest.raises(UsageError, match=r"has no dropout; attention_dropout in .* is 0\.1"):
+        train(tmp_path, dropping, settings(attention="flex_attention"))
 
 
 def test_flash_attention_is_refused_for_float32() -> None:
-    with pytest.raises(ValueError, match="takes 16 bits, and dtype = 'float32'"):
+    with pytest.raises(ValueError, match=r"attention\n.* takes 16 bits"):
         settings(attention="flash_attention_2")
+
+
+def test_runs_from_before_there_was_a_choice_go_on() -> None:
+    assert "attention" not in settings().deciding()
+    assert settings(attention="flex_attention").deciding()["attention"] == "flex_attention"

@@ -62,10 +62,9 @@ class LoraSettings(Settings):
 
     def roles(self, model_type: str) -> list[Role]:
         """Give the roles to adapt in a model of this type of transformers' configs."""
-        if "all" not in self.targets:
-            return self.targets
-        named = [role for role in self.targets if role != "all"]
-        return [*_ATTENTION, *(_EXPERT if model_type == "mixtral" else _DENSE), *named]
+        every = (*_ATTENTION, *(_EXPERT if model_type == "mixtral" else _DENSE))
+        named = (role for role in self.targets if role != "all")
+        return list(dict.fromkeys([*(every if "all" in self.targets else ()), *named]))
 
     @field_validator("targets")
     @classmethod
@@ -263,6 +262,13 @@ class TrainSettings(StageSettings):
             parse_part(part)
         return mixture
 
+    @field_validator("attention")
+    @classmethod
+    def _takes_the_dtype(cls, name: AttentionName, info: ValidationInfo) -> AttentionName:
+        if name == "flash_attention_2" and info.data.get("dtype") == "float32":
+            raise ValueError("takes 16 bits. Set dtype = 'bfloat16', or take another attention.")
+        return name
+
     @field_validator("phases")
     @classmethod
     def _phases_can_be(
@@ -287,11 +293,6 @@ class TrainSettings(StageSettings):
     @model_validator(mode="after")
     def _parts_agree(self) -> TrainSettings:
         parse_mixture(self.mixture, self.total_tokens)
-        if self.attention == "flash_attention_2" and self.dtype == "float32":
-            raise ValueError(
-                "attention = 'flash_attention_2' takes 16 bits, and dtype = 'float32'. Take "
-                "'bfloat16', or another attention."
-            )
         for phase in self.phases if isinstance(self.phases, list) else []:
             if phase.mixture:
                 parse_mixture(phase.mixture, phase.total_tokens)
@@ -305,9 +306,14 @@ class TrainSettings(StageSettings):
         """The others, and the sequences of a step, however they are split.
 
         The load-balancing loss is reckoned from each micro-batch: with it their size decides, too.
+        Runs from before there was a choice of attention go on.
         """
-        by_size = {"micro_batch_size": self.micro_batch_size} if self.router_aux_loss else {}
-        return super().deciding() | {"sequences_per_step": self.batch_size} | by_size
+        decide = super().deciding() | {"sequences_per_step": self.batch_size}
+        if self.router_aux_loss:
+            decide["micro_batch_size"] = self.micro_batch_size
+        if self.attention == "sdpa":
+            del decide["attention"]
+        return decide
 
     @property
     def batch_size(self) -> int:

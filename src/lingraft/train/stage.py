@@ -37,7 +37,7 @@ from .settings import MixedPart, ReplayRaise, StepSplit, TrainFacts, TrainSettin
 from .storage import bytes_per_parameter
 from .trackers import Trackers, open_trackers
 from .trainer import Trainer
-from .varlen import require_attention
+from .varlen import refuse_dropout, require_attention
 
 __all__ = ["run"]
 
@@ -81,7 +81,8 @@ def _train(
     phases = plan_phases(settings, steps)
     folder = ModelFolder(inputs["embed"].path)
     data.refuse_other(inputs["encode"], folder)
-    _refuse_idle_router(settings, folder)
+    refuse_dropout(settings.attention, folder)
+    _refuse_idle_router(settings, folder, phases)
     num_base = _num_base(inputs["embed"]) if needs_border(settings, phases) else None
     built = _build(settings, folder, num_base, draft, device, ranks, termination)
     if device.type == "cuda":
@@ -233,17 +234,23 @@ def _choose_device(settings: TrainSettings) -> torch.device:
     return torch.device("cpu")
 
 
-def _refuse_idle_router(settings: TrainSettings, folder: ModelFolder) -> None:
-    """Refuse to train a router of one expert a token by the text's loss: it has no gradient.
+def _refuse_idle_router(settings: TrainSettings, folder: ModelFolder, phases: list[Phase]) -> None:
+    """Refuse to train a router that nothing moves.
 
-    The shares of the chosen experts add up to 1, so a lone one's is 1 whatever the router says.
+    The shares of the chosen experts add up to 1, so a lone one's is 1 whatever the router says;
+    and where there is one alone, there is no load to balance either.
     """
+    if "gate" not in settings.lora.targets or not any("lora" in p.settings.trains for p in phases):
+        return
+    is_only = folder.config.get("num_local_experts") == 1
     is_lone = folder.config.get("num_experts_per_tok") == 1
-    if "gate" in settings.lora.targets and is_lone and not settings.router_aux_loss:
+    if is_only or (is_lone and not settings.router_aux_loss):
+        more = "" if is_only else ", or set train.router_aux_loss above 0"
         raise UsageError(
-            f"train.lora.targets names 'gate', and {folder.path} sends a token to one expert.",
+            f"train.lora.targets names 'gate', and {folder.path} sends a token to one expert"
+            f"{', as it has no other' if is_only else ''}.",
             effect="The router's adapters would have no gradient: the one expert's share is 1.",
-            way_out="Leave 'gate' out, or set train.router_aux_loss above 0.",
+            way_out=f"Leave 'gate' out{more}.",
         )
 
 

@@ -6,7 +6,8 @@ let every document see those before it, and say nothing. So for it the sequences
 end into one row, and where each document begins is told in so many words.
 
 Shapes: B sequences of L tokens, N = B L.
-Source: transformers 5, `modeling_flash_attention_utils._flash_attention_forward`.
+Source: transformers 5, `modeling_flash_attention_utils._flash_attention_forward`; flash-attn's
+changes (github.com/Dao-AILab/flash-attention, 2.4.1: deterministic backward pass).
 """
 
 from __future__ import annotations
@@ -18,19 +19,23 @@ import torch
 
 from ..errors import MissingPackageError, UsageError
 from ..mixture import Batch
-from ..packages import has_package
+from ..models import ModelFolder
 from .settings import AttentionName
 
-__all__ = ["model_inputs", "require_attention"]
+__all__ = ["model_inputs", "refuse_dropout", "require_attention"]
 
 _FLASH = "flash_attention_2"
+_OLDEST = "2.4.1"
+"""The first flash-attn whose backward pass can be asked to add in one order."""
+_CAPABILITY = (8, 0)
+_WAY_OUT = "Train with torch's own: --set train.attention=sdpa."
 
 
 def require_attention(name: AttentionName, device: torch.device) -> None:
     """Refuse an attention that cannot train here.
 
     Raises:
-        UsageError: It needs a GPU.
+        UsageError: It needs a GPU, or a newer one.
         MissingPackageError: It needs a package that is not installed.
     """
     if name == "sdpa":
@@ -38,14 +43,44 @@ def require_attention(name: AttentionName, device: torch.device) -> None:
     if device.type != "cuda":
         raise UsageError(
             f"train.attention = '{name}' needs a GPU, and training is on {device.type}.",
-            effect="It has no backward pass there.",
-            way_out="Train with torch's own: --set train.attention=sdpa.",
+            effect="It cannot train there.",
+            way_out=_WAY_OUT,
         )
-    if name == _FLASH and not has_package("flash_attn"):
+    if name == _FLASH:
+        _require_flash(device)
+
+
+def _require_flash(device: torch.device) -> None:
+    from transformers.utils import is_flash_attn_greater_or_equal
+
+    if not is_flash_attn_greater_or_equal(_OLDEST):
         raise MissingPackageError(
-            f"train.attention = '{name}' needs the package flash-attn, which is not installed.",
+            f"train.attention = '{_FLASH}' needs the package flash-attn, {_OLDEST} or newer, and "
+            "it is not installed.",
             way_out="pip install flash-attn, or take 'flex_attention' or 'sdpa', which are "
             "torch's own.",
+        )
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _CAPABILITY:
+        raise UsageError(
+            f"train.attention = '{_FLASH}' needs a GPU of compute capability 8.0 or more; this "
+            f"one has {capability[0]}.{capability[1]}.",
+            way_out=_WAY_OUT,
+        )
+
+
+def refuse_dropout(name: AttentionName, model: ModelFolder) -> None:
+    """Refuse flex attention for a model that drops attention's weights in training.
+
+    Raises:
+        UsageError: Its config says so.
+    """
+    share = model.config.get("attention_dropout") or 0.0
+    if name == "flex_attention" and share:
+        raise UsageError(
+            f"train.attention = '{name}' has no dropout; attention_dropout in "
+            f"{model.path / 'config.json'} is {share}.",
+            way_out=f"{_WAY_OUT} Or set attention_dropout to 0 in the base's config.",
         )
 
 
@@ -58,7 +93,8 @@ def model_inputs(name: AttentionName, batch: Batch, device: torch.device) -> dic
         device: Where the model is.
 
     Returns:
-        `input_ids` and `position_ids`, (B, L), or (1, N) with the borders of documents beside them.
+        `input_ids` and `position_ids`, (B, L); or (1, N), the borders of documents, and that the
+        backward pass shall add in one order, so that equal runs give equal bits.
     """
     ids, positions = (torch.from_numpy(a).to(device) for a in (batch.inputs, batch.position_ids))
     if name != _FLASH:
@@ -69,10 +105,11 @@ def model_inputs(name: AttentionName, batch: Batch, device: torch.device) -> dic
     borders = torch.from_numpy(ends.astype(np.int32)).to(device)
     longest = int(np.diff(ends).max())
     return {
-        "input_ids": ids.view(1, -1),
-        "position_ids": positions.view(1, -1),
+        "input_ids": ids.reshape(1, -1),
+        "position_ids": positions.reshape(1, -1),
         "cu_seq_lens_q": borders,
         "cu_seq_lens_k": borders,
         "max_length_q": longest,
         "max_length_k": longest,
+        "deterministic": True,
     }
