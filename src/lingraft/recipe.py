@@ -118,8 +118,13 @@ def find_problems(recipe: Recipe) -> list[Problem]:
 def find_warnings(recipe: Recipe) -> list[Problem]:
     """What is allowed and seldom meant.
 
-    Looked for: a mixture of added languages alone, which lets the model forget what it could.
+    Looked for: a mixture of added languages alone, which lets the model forget what it could; an
+    attention that needs a GPU, on a machine without one.
     """
+    return [*_no_rehearsal(recipe), *_no_gpu(recipe.train)]
+
+
+def _no_rehearsal(recipe: Recipe) -> list[Problem]:
     language = {s.name: s.language.partition("-")[0] for s in recipe.corpus.sets}
     added = {language[name] for name in recipe.vocab.sets if name in language}
     mixed = {language.get(parse_part(part).name, "") for part in recipe.train.mixture}
@@ -130,6 +135,20 @@ def find_warnings(recipe: Recipe) -> list[Problem]:
         "base's own languages the model forgets them. Add a part, as '0.1:SET' of such a set."
     )
     return [Problem("train.mixture", str(recipe.train.mixture), text)]
+
+
+def _no_gpu(train: TrainSettings) -> list[Problem]:
+    if train.attention == "sdpa":
+        return []
+    import torch
+
+    if torch.cuda.is_available():
+        return []
+    text = (
+        "needs a GPU, and torch finds none on this machine: a run that comes to its training here "
+        "ends there. Train on another machine, or with 'sdpa'."
+    )
+    return [Problem("train.attention", repr(train.attention), text)]
 
 
 def raise_problems(recipe: Recipe, source: str) -> None:

@@ -20,6 +20,7 @@ from training_runs import settings, train
 from lingraft.errors import MissingPackageError, UsageError
 from lingraft.manifest import Facts
 from lingraft.mixture import Batch
+from lingraft.recipe import find_warnings, read_recipe
 from lingraft.store import Artefact
 from lingraft.train import stage
 from lingraft.train.build import Built, build
@@ -255,3 +256,14 @@ def test_flash_attention_is_refused_for_float32() -> None:
 def test_runs_from_before_there_was_a_choice_go_on() -> None:
     assert "attention" not in settings().deciding()
     assert settings(attention="flex_attention").deciding()["attention"] == "flex_attention"
+
+
+def test_a_recipe_that_needs_a_gpu_is_told_so_where_there_is_none(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    recipe = read_recipe(tiny_recipe, ["train.attention=flex_attention"])
+    (warning,) = find_warnings(recipe)
+    assert str(warning).startswith("train.attention = 'flex_attention': needs a GPU")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert find_warnings(recipe) == []
