@@ -243,6 +243,20 @@ def test_a_model_beside_another_tokenizer_than_the_sets_is_refused_though_it_has
         train(tmp_path, both, settings())
 
 
+def test_a_damaged_tokenizer_beside_the_model_is_told(
+    inputs: dict[str, Artefact], tmp_path: Path
+) -> None:
+    def fill(path: Path) -> Facts:
+        save_mixtral(path)
+        (path / "tokenizer.model").write_bytes(build_pieces()[:99])
+        return Facts()
+
+    damaged = {**inputs, "embed": make_artefact(tmp_path, "40-embed", fill)}
+    with pytest.raises(InputError, match="model's tokenizer cannot be read: .*40-embed") as caught:
+        train(tmp_path, damaged, settings())
+    assert "--redo embed" in str(caught.value)
+
+
 class _OneIsStopped(Ranks):
     """This process is of two; the other one was asked to stop."""
 

@@ -213,9 +213,20 @@ def describe_stretch(stretch: Stretch) -> str:
 
 
 def _own_tokenizer(model: ModelFolder) -> BaseTokenizer | None:
-    """Read the tokenizer beside a model, if there is one."""
+    """Read the tokenizer beside a model, if there is one.
+
+    Raises:
+        InputError: It is damaged.
+    """
     there = any((model.path / name).is_file() for name in ("tokenizer.model", "tokenizer.json"))
-    return read_tokenizer(str(model.path)) if there else None
+    try:
+        return read_tokenizer(str(model.path)) if there else None
+    except InputError as error:
+        raise InputError(
+            f"the expanded model's tokenizer cannot be read: {str(error).partition(chr(10))[0]}",
+            effect="Whether the sets' ids are its own cannot be told.",
+            way_out="Do the stage again: --redo embed.",
+        ) from None
 
 
 def _open_valid(encode: Artefact, name: str, max_docs: int) -> ValidSet:
