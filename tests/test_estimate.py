@@ -48,6 +48,11 @@ def test_time_is_work_over_speed_and_devices() -> None:
     assert one.train_time_s == pytest.approx(32 * many.train_time_s)
 
 
+def test_two_nodes_without_gpus_are_two_processes() -> None:
+    two = TRAIN.model_copy(update={"launch": LaunchSettings(nodes=2)})
+    assert estimate_needs(MIXTRAL, two, EstimateSettings(train_tokens=10), 0).devices == 2
+
+
 def test_a_number_of_steps_decides_the_tokens() -> None:
     train = TrainSettings(
         mixture=["1:x"], max_steps=3, micro_batch_size=2, seq_len=8, accumulation=5

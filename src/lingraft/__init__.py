@@ -2,14 +2,15 @@
 
 One recipe takes a base model and a corpus of a language it reads badly, and gives back an
 extended tokenizer, an expanded model, a continued-pretraining run, a merged checkpoint, its
-evaluation and its model card. The verbs of the command line are functions here.
+evaluation and its model card. The verbs on recipes and runs are functions here; those on plain
+files and folders are functions of the stages that are named here, as `lingraft.vocab.search`.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from . import corpus, encode, tokenizer, vocab
+    from . import corpus, embed, encode, evals, merge, tokenizer, vocab
     from .api import CheckResult, Difference, check, diff, run, show, verify
     from .errors import (
         DiskFullError,
@@ -43,7 +44,10 @@ __all__ = [
     "check",
     "corpus",
     "diff",
+    "embed",
     "encode",
+    "evals",
+    "merge",
     "run",
     "show",
     "tokenizer",
@@ -54,7 +58,7 @@ __all__ = [
 __version__ = "0.1.0"
 
 _API = {"CheckResult", "Difference", "check", "diff", "run", "show", "verify"}
-_STAGES = {"corpus", "encode", "tokenizer", "vocab"}
+_STAGES = {"corpus", "embed", "encode", "evals", "merge", "tokenizer", "vocab"}
 """Stages that can be used by themselves, as `lingraft.vocab.search`."""
 
 

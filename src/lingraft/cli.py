@@ -1,4 +1,4 @@
-"""The command line: verbs only. Each calls the function of the same name in `lingraft.api`.
+"""The command line: verbs only. Those here call the function of the same name in `lingraft.api`.
 
 Exit codes: 0 done, 1 a stage failed, 2 bad recipe or usage, 3 verification differs, 75 stopped by
 SIGTERM: the same command goes on.

@@ -53,7 +53,7 @@ Items = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="About N items of each benchmark, over its subjects."),
 ]
-Backend = Annotated[str, typer.Option(help="transformers, 4bit (NF4, by transformers) or vllm.")]
+Backend = Annotated[str, typer.Option(help="transformers, 4bit (the same, in NF4) or vllm.")]
 OutJson = Annotated[
     Path | None,
     typer.Option("--json", metavar="OUT", help="Write the results as JSON too; - prints them."),

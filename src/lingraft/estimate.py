@@ -129,7 +129,7 @@ def estimate_needs(
     """
     count = count_parameters(shape, shape.vocab_size + added_pieces)
     lora = count_lora(shape, train)
-    devices = max(1, train.launch.nodes * train.launch.gpus_per_node)
+    devices = train.launch.processes
     tokens = train.total_tokens or hints.train_tokens
     if train.max_steps:
         batch = train.seq_len * train.micro_batch_size * train.accumulation * devices

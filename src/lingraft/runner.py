@@ -84,7 +84,7 @@ def run_recipe(
         RecipeError: The recipe cannot work on this machine.
         StaleError: An artefact was made differently and `redo` does not name it.
         LockedError: Another run is at work in the folder.
-        UsageError: More processes are asked for than this version trains in, or a stage
+        UsageError: `train.launch` asks for more processes than were started, or a stage
             that is named does not exist.
         LingraftError: A stage could not do its work.
     """

@@ -74,7 +74,7 @@ STAGES: tuple[Stage, ...] = (
     Stage(
         "report",
         90,
-        5,
+        6,
         ("corpus", "base", "vocab", "tokenizer", "encode", "embed", "train", "merge", "evals"),
         "report.html and the model card",
     ),

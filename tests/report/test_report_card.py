@@ -123,5 +123,18 @@ def test_text_that_was_not_deduplicated_is_a_limit(fake_run: Any, render_texts: 
     assert "Duplicates were not removed" in render_texts()[1]
 
 
+def test_near_duplicates_that_were_removed_are_told(fake_run: Any, render_texts: Texts) -> None:
+    assert "only where the cleaned texts are equal; held-out" in render_texts()[1]
+    fake_run.settings["corpus"]["near_duplicates"] = {"similarity": 0.7}
+    assert "are equal or, by MinHash, nearly so; held-out" in render_texts()[1]
+
+
+def test_the_page_names_the_methods_of_the_first_rows(fake_run: Any, render_texts: Texts) -> None:
+    fake_run.facts["embed"] |= {"method": "focus", "head_method": "probe"}
+    assert "focus, output rows: probe" in render_texts()[0]
+    fake_run.facts["embed"] |= {"head_method": None}
+    assert "output rows:" not in render_texts()[0]
+
+
 def test_markdown_marks_are_escaped_and_lines_joined() -> None:
     assert escape_markdown("a_b\n*c* | <d> & [e]") == "a\\_b \\*c\\* \\| \\<d\\> \\& \\[e\\]"

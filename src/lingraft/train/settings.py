@@ -90,7 +90,7 @@ class LaunchSettings(Settings):
 
     nodes: Positive = 1
     gpus_per_node: Annotated[int, Field(ge=0)] = 0
-    """0: one process, on the GPU if there is one, else on the CPU."""
+    """0: one process a node, on the GPU if there is one, else on the CPU."""
 
     @property
     def processes(self) -> int:
