@@ -48,6 +48,17 @@ def test_time_is_work_over_speed_and_devices() -> None:
     assert one.train_time_s == pytest.approx(32 * many.train_time_s)
 
 
+def test_a_token_costs_the_adapters_of_its_own_experts() -> None:
+    # 32 layers of rank 64: q, k, v, o and two of eight experts.
+    sides = 2 * (4096 + 4096) + 2 * (4096 + 1024) + 2 * 3 * (4096 + 14336)
+    assert count_lora(MIXTRAL, TRAIN, 2) == 32 * 64 * sides
+    hints = EstimateSettings(train_tokens=10**6, tflops_per_device=1.0)
+    needs = estimate_needs(MIXTRAL, TRAIN, hints, 25_000)
+    body = count_parameters(MIXTRAL, 57_000).active_body
+    flop = 6 * (body + 32 * 64 * sides + 57_000 * 4096)
+    assert needs.train_time_s == pytest.approx(10**6 * flop / (1e12 * 32))
+
+
 def test_two_nodes_without_gpus_are_two_processes() -> None:
     two = TRAIN.model_copy(update={"launch": LaunchSettings(nodes=2)})
     assert estimate_needs(MIXTRAL, two, EstimateSettings(train_tokens=10), 0).devices == 2

@@ -94,8 +94,15 @@ def count_parameters(shape: ModelShape, vocab_size: int) -> ParameterCount:
     )
 
 
-def count_lora(shape: ModelShape, train: TrainSettings) -> int:
-    """Count LoRA parameters: rank x (inputs + outputs) of every matrix that carries one."""
+def count_lora(shape: ModelShape, train: TrainSettings, experts: int | None = None) -> int:
+    """Count LoRA parameters: rank x (inputs + outputs) of every matrix that carries one.
+
+    Args:
+        shape: The base model.
+        train: The training section.
+        experts: Of how many experts; None: of all.
+    """
+    experts = shape.num_local_experts if experts is None else experts
     hidden, inner = shape.hidden_size, shape.intermediate_size
     head = shape.head_dim or hidden // shape.num_attention_heads
     queries, keys = shape.num_attention_heads * head, shape.num_key_value_heads * head
@@ -110,7 +117,7 @@ def count_lora(shape: ModelShape, train: TrainSettings) -> int:
         "gate": hidden + shape.num_local_experts,
     }
     per_layer = sum(
-        sides.get(role, 0) * (shape.num_local_experts if role in _EXPERT_ROLES else 1)
+        sides.get(role, 0) * (experts if role in _EXPERT_ROLES else 1)
         for role in train.lora.roles("mixtral")
     )
     return train.lora.rank * shape.num_hidden_layers * per_layer
@@ -134,7 +141,8 @@ def estimate_needs(
     if train.max_steps:
         batch = train.seq_len * train.micro_batch_size * train.accumulation * devices
         tokens = train.max_steps * batch
-    flop_per_token = 6 * (count.active_body + lora + count.embed // 2)
+    active_lora = count_lora(shape, train, shape.num_experts_per_tok)
+    flop_per_token = 6 * (count.active_body + active_lora + count.embed // 2)
     body_bytes = _NF4_BYTES if train.quantize == "nf4" else 2
     packed = count.attention + count.experts
     is_kept = train.quantize == "nf4" and (
@@ -150,7 +158,7 @@ def estimate_needs(
             "activations": _activation_bytes(shape, train),
         },
         disk_bytes={
-            "corpus": 2 * hints.corpus_bytes,
+            "corpus": int(2.5 * hints.corpus_bytes),
             "token files": token_dtype(shape.vocab_size + added_pieces).itemsize * tokens,
             "base, expanded and merged model": 3 * 2 * count.total,
             "checkpoints": 2 * 12 * (lora + count.embed),
