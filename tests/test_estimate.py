@@ -59,6 +59,11 @@ def test_a_token_costs_the_adapters_of_its_own_experts() -> None:
     assert needs.train_time_s == pytest.approx(10**6 * flop / (1e12 * 32))
 
 
+def test_the_corpus_stage_takes_its_working_files_too() -> None:
+    hints = EstimateSettings(corpus_bytes=100)
+    assert estimate_needs(MIXTRAL, TRAIN, hints, 0).disk_bytes["corpus"] == 250
+
+
 def test_two_nodes_without_gpus_are_two_processes() -> None:
     two = TRAIN.model_copy(update={"launch": LaunchSettings(nodes=2)})
     assert estimate_needs(MIXTRAL, two, EstimateSettings(train_tokens=10), 0).devices == 2

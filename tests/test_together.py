@@ -135,6 +135,6 @@ def test_an_error_before_training_ends_all_processes(recipe: Path) -> None:
 def test_an_error_of_the_recipe_is_told_once(recipe: Path) -> None:
     done = call(str(recipe), "--set", "train.launch.gpus_per_node=3", processes=2)
     assert done.returncode != 0
-    assert "asks for 3 processes (1 nodes x 3 GPUs); there is 2" in done.stderr
+    assert "asks for 3 processes (1 nodes x 3); there is 2" in done.stderr
     with pytest.raises(LingraftError, match="asks for 3 processes"):
         train_recipe(read_recipe(recipe, ["train.launch.gpus_per_node=3"]))

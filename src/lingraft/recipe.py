@@ -138,7 +138,7 @@ def _no_rehearsal(recipe: Recipe) -> list[Problem]:
 
 
 def _no_gpu(train: TrainSettings) -> list[Problem]:
-    if train.attention == "sdpa":
+    if train.attention == "sdpa" or not has_package("torch"):  # without it, `_packages` tells
         return []
     import torch
 

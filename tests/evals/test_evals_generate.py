@@ -19,6 +19,7 @@ from lingraft.evals.continuing import check_sampling, generate, read_prompts
 from lingraft.evals.loading import Loaded, load_model
 from lingraft.evals.plans import LoadPlan
 from lingraft.evals.sampling import Sampling, continue_prompt, sampling_options
+from lingraft.progress import LineReporter
 
 HOW = Sampling(max_new_tokens=6)
 TEMPLATE = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\n{% endfor %}<assistant>"
@@ -215,7 +216,7 @@ def test_what_is_lost_without_a_file_is_told(tmp_path: Path, folders: dict[str, 
     bad = spoil(base_folder(tmp_path / "bad"))
     words = ["generate", str(folders["base"]), str(bad), "--prompts", str(prompts)]
     words += ["--max-new-tokens", "5"]
-    told = "2 continuations are lost; with --out FILE they would be kept"
+    told = "what was written is lost (2 of 4 texts); with --out FILE it would be kept"
     done = CliRunner().invoke(app, words)
     assert done.exit_code != 0
     assert told in done.output
@@ -224,6 +225,29 @@ def test_what_is_lost_without_a_file_is_told(tmp_path: Path, folders: dict[str, 
     assert done.exit_code != 0
     assert told not in done.output
     assert (tmp_path / ".c.json.partial").is_file()
+    alone = CliRunner().invoke(app, ["generate", str(bad), "--prompts", str(prompts)])
+    assert alone.exit_code != 0
+    assert "lost" not in alone.output
+
+
+def test_what_ctrl_c_loses_is_told(
+    folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    told: list[str] = []
+
+    def cut(*given: Any, **named: Any) -> Any:
+        if done:
+            raise KeyboardInterrupt
+        done.append(given[2])
+        return continue_prompt(*given, **named)
+
+    monkeypatch.setattr(continuing, "continue_prompt", cut)
+    with pytest.raises(KeyboardInterrupt):
+        generate(
+            [folders["base"]], prompts=["ab", "c"], how=HOW, reporter=LineReporter(told.append)
+        )
+    assert any("what was written is lost (1 of 2 texts)" in line for line in told)
 
 
 def test_the_command_writes_json_markdown_and_a_page(

@@ -20,7 +20,7 @@ from training_runs import settings, train
 from lingraft.errors import MissingPackageError, UsageError
 from lingraft.manifest import Facts
 from lingraft.mixture import Batch
-from lingraft.recipe import find_warnings, read_recipe
+from lingraft.recipe import find_problems, find_warnings, read_recipe
 from lingraft.store import Artefact
 from lingraft.train import stage
 from lingraft.train.build import Built, build
@@ -267,3 +267,13 @@ def test_a_recipe_that_needs_a_gpu_is_told_so_where_there_is_none(
     assert str(warning).startswith("train.attention = 'flex_attention': needs a GPU")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert find_warnings(recipe) == []
+
+
+def test_without_torch_its_absence_is_told_and_no_more(
+    tiny_recipe: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lingraft.recipe.has_package", lambda name: name != "torch")
+    monkeypatch.delattr(torch.cuda, "is_available")  # asked, it would fail
+    recipe = read_recipe(tiny_recipe, ["train.attention=flex_attention"])
+    assert find_warnings(recipe) == []
+    assert any("package = 'torch'" in str(problem) for problem in find_problems(recipe))

@@ -96,15 +96,7 @@ def generate(
             teller.note(kept.damage)
         if kept.num_found:
             teller.note(f"going on: {kept.num_found} continuations were there already")
-        try:
-            written = [_write(job, number, kept, teller) for number in range(len(labels))]
-        except (LingraftError, KeyboardInterrupt):
-            if path is None and kept.num:
-                teller.note(
-                    f"{kept.num} continuations are lost; with --out FILE they would be kept, and "
-                    "the same call would go on"
-                )
-            raise
+        written = _write_all(job, kept, teller, is_kept=path is not None)
         table = SideBySide(texts, asdict(how), seed, written)
         if path is not None and render is not None:
             write_text(path, render(table))
@@ -179,6 +171,19 @@ def _grafts(labels: Sequence[str], tokenizers: Sequence[Any]) -> dict[str, Added
     pairs = zip(labels[1:], tokenizers[1:], strict=True)
     found = ((label, find_added(tokenizers[0], tokenizer)) for label, tokenizer in pairs)
     return {label: added for label, added in found if added is not None}
+
+
+def _write_all(job: _Job, kept: Kept, reporter: Reporter, *, is_kept: bool) -> list[WrittenBy]:
+    """Let all models write; where one cannot, tell what is lost."""
+    try:
+        return [_write(job, number, kept, reporter) for number in range(len(job.labels))]
+    except (LingraftError, KeyboardInterrupt):
+        if kept.num and not is_kept:
+            reporter.note(
+                f"what was written is lost ({kept.num} of {len(job.labels) * len(job.prompts)} "
+                "texts); with --out FILE it would be kept, and the same call would go on"
+            )
+        raise
 
 
 def _write(job: _Job, number: int, kept: Kept, reporter: Reporter) -> WrittenBy:

@@ -98,8 +98,8 @@ class Data:
         """Refuse a model of another tokenizer than the sets'.
 
         Raises:
-            InputError: It has fewer rows than that has pieces, or a tokenizer of its own beside it
-                that gives other ids; or one of the two tokenizers cannot be read.
+            InputError: It has fewer rows than that has pieces, or beside it a tokenizer of another
+                digest; or one of the two tokenizers cannot be read.
         """
         tokenizer = read_index(encode.path).tokenizer
         num_rows = model.entry(_EMBED).shape[0] if _EMBED in model.weight_map else None
@@ -108,8 +108,8 @@ class Data:
             effect = "Training would end at the first id without a row, and mistrain up to there."
         elif (own := _own_tokenizer(model)) and own.digest != tokenizer.digest:
             what = (
-                f"the one in {model.path} is another (digest {own.digest[:12]}, and that of the "
-                f"sets' is {tokenizer.digest[:12]})"
+                f"the one in {model.path} is another (digest {own.digest[:12]}; the sets' has "
+                f"{tokenizer.digest[:12]})"
             )
             effect = "Each id would train another piece's row, and no loss curve would show it."
         else:

@@ -110,7 +110,7 @@ class LaunchSettings(Settings):
         if self.processes > 1 and started != self.processes:
             raise UsageError(
                 f"train.launch asks for {self.processes} processes ({self.nodes} nodes x "
-                f"{self.gpus_per_node} GPUs); there is {started}.",
+                f"{max(self.gpus_per_node, 1)}); there is {started}.",
                 way_out=f"Start them: {self._command()}; or train with what there is: --set "
                 "train.launch.nodes=1 --set train.launch.gpus_per_node=0 --set "
                 f"train.accumulation={self.processes * accumulation}. A step keeps its sequences "

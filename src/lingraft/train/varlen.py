@@ -56,15 +56,16 @@ def _require_flash(device: torch.device) -> None:
     if not is_flash_attn_greater_or_equal(_OLDEST):
         raise MissingPackageError(
             f"train.attention = '{_FLASH}' needs the package flash-attn, {_OLDEST} or newer, and "
-            "it is not installed.",
-            way_out="pip install flash-attn, or take 'flex_attention' or 'sdpa', which are "
-            "torch's own.",
+            "there is none here.",
+            way_out=f"pip install 'flash-attn>={_OLDEST}', or take 'flex_attention' or 'sdpa', "
+            "which are torch's own.",
         )
     capability = torch.cuda.get_device_capability(device)
     if capability < _CAPABILITY:
         raise UsageError(
             f"train.attention = '{_FLASH}' needs a GPU of compute capability 8.0 or more; this "
             f"one has {capability[0]}.{capability[1]}.",
+            effect="flash-attn's kernels would refuse to start.",
             way_out=_WAY_OUT,
         )
 
@@ -80,6 +81,7 @@ def refuse_dropout(name: AttentionName, model: ModelFolder) -> None:
         raise UsageError(
             f"train.attention = '{name}' has no dropout; attention_dropout in "
             f"{model.path / 'config.json'} is {share}.",
+            effect="It would train without dropout, and not as the config says.",
             way_out=f"{_WAY_OUT} Or set attention_dropout to 0 in the base's config.",
         )
 
