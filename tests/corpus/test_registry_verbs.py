@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -117,6 +120,28 @@ def test_sets_added_at_the_same_time_are_all_there(registry: Path) -> None:
         list(pool.map(lambda n: lingraft.corpus.add(registry, f"b{n}"), range(16)))
     assert sorted(read_registry(registry)) == sorted(["a", *(f"b{n}" for n in range(16))])
     assert [path.name for path in registry.parent.iterdir()] == ["datasets.toml"]
+
+
+def test_a_lock_that_is_taken_away_while_one_waits_for_it_is_made_anew(
+    registry: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, waits = registry.with_name(f".{registry.name}.lock"), []
+
+    def wait(file: Any, how: int) -> None:
+        fcntl.flock(file, how)
+        waits.append(how)
+        if len(waits) < 3:
+            lock.unlink()
+        if len(waits) == 2:  # and a third process made its own
+            lock.touch()
+
+    monkeypatch.setattr(
+        "lingraft.corpus.registering.fcntl", SimpleNamespace(flock=wait, LOCK_EX=fcntl.LOCK_EX)
+    )
+    lingraft.corpus.add(registry, "b")
+    assert len(waits) == 3
+    assert sorted(read_registry(registry)) == ["a", "b"]
+    assert not lock.exists()
 
 
 def test_a_listing_tells_what_is_there(registry: Path) -> None:

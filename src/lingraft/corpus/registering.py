@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from ..errors import InputError, UsageError
 from ..store import disk_errors, write_text
@@ -171,10 +172,21 @@ def _turn(path: Path) -> Iterator[None]:
     while True:
         with lock.open("a") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
-            if not lock.exists() or not os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+            if not _is_still(lock, file):
                 continue  # whoever had it before took it away
             try:
                 yield
                 return
             finally:
                 lock.unlink()
+
+
+def _is_still(path: Path, file: IO[str]) -> bool:
+    """Tell whether an open file is still what stands at `path`; another process may take it away.
+
+    One look at `path`: between two, it may go.
+    """
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file.fileno()))
+    except FileNotFoundError:
+        return False
