@@ -23,6 +23,7 @@ from recipes import write_tiny_recipe
 
 pytestmark = pytest.mark.slow
 SAME = ["--set", "train.lora.dropout=0"]
+ROUTED = [*SAME, "--set", 'train.lora.targets=["all", "gate"]']
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def adapter(recipe: Path, name: str) -> dict[str, torch.Tensor]:
 
 def test_two_processes_train_as_one_does(recipe: Path) -> None:
     for name, processes in (("one", 1), ("two", 2)):
-        done = call(str(recipe), *run_of(recipe, name), *SAME, processes=processes)
+        done = call(str(recipe), *run_of(recipe, name), *ROUTED, processes=processes)
         assert done.returncode == 0, done.stderr[-3000:]
         assert done.stdout.count("adapter: ") == 1  # the first process tells, the others do not
     for one, two in zip(curve(recipe, "one"), curve(recipe, "two"), strict=True):
@@ -81,8 +82,9 @@ def test_two_processes_train_as_one_does(recipe: Path) -> None:
     found = adapter(recipe, "two")
     for name, tensor in adapter(recipe, "one").items():
         torch.testing.assert_close(found[name], tensor, rtol=1e-4, atol=1e-5)
+    assert any(tensor.any() for name, tensor in found.items() if ".gate.lora_B" in name)
     # Everything is done: nobody trains, and nobody waits.
-    again = call(str(recipe), *run_of(recipe, "two"), *SAME, processes=2)
+    again = call(str(recipe), *run_of(recipe, "two"), *ROUTED, processes=2)
     assert again.returncode == 0, again.stderr[-3000:]
     assert "60-train: done already" in again.stdout
 
